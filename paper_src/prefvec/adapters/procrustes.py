@@ -1,0 +1,31 @@
+"""Orthogonal Procrustes (Schönemann 1966), for any two widths."""
+
+import numpy as np
+from scipy.linalg import svd
+
+from prefvec.adapters.base import Adapter
+
+
+class Procrustes(Adapter):
+    """The scaled partial isometry s·Q closest to the data: min ‖s·X Q − Y‖ over centred X, Y.
+
+    XᵀY = U S Vᵀ gives Q = U Vᵀ, a rotation where the widths are equal and a partial isometry of
+    rank min(d_source, d_target) where not; s = tr(S) / ‖X Q‖².
+    """
+
+    name = "procrustes"
+
+    def _fit(self, source: np.ndarray, target: np.ndarray) -> None:
+        x, y = source - source.mean(axis=0), target - target.mean(axis=0)
+        u, s, vt = svd(x.T @ y, full_matrices=False)
+        self.rotation = u @ vt
+        fitted = x @ self.rotation
+        self.scale = float(s.sum() / np.square(fitted).sum())
+        self.r2 = float(1 - np.square(y - self.scale * fitted).sum() / np.square(y).sum())
+
+    def _map(self, vector: np.ndarray) -> np.ndarray:
+        return self.scale * (vector @ self.rotation)
+
+    def diagnostics(self) -> dict[str, float]:
+        """Scale and in-sample R²."""
+        return {"scale": self.scale, "r2_in_sample": self.r2}

@@ -1,0 +1,123 @@
+"""Steering: h' = h + α·v at chosen blocks, with its own vector and dose for every row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from prefvec.errors import ConfigError, VectorError
+from prefvec.models.architecture import Component, block_output, replace_output
+from prefvec.models.load import LoadedModel
+
+Positions = Literal["all", "prompt", "generated"]
+POSITIONS: tuple[Positions, ...] = ("all", "prompt", "generated")
+
+
+@dataclass(frozen=True)
+class Steer:
+    """One addition to one row.
+
+    vector: float32 `[width]`; layer: the block whose output it is added to; coefficient: the α in
+    h + α·v, in units of the vector itself; positions: `all` (every prompt and generated token),
+    `prompt` (prompt tokens only), or `generated` (tokens fed back after the prompt; the first
+    generated token is predicted from the prompt and stays unsteered). Padding and the first token
+    of a prompt (BOS or attention sink) are never steered.
+    """
+
+    vector: np.ndarray
+    layer: int
+    coefficient: float
+    positions: Positions = "all"
+    component: Component = "residual"
+
+    def __post_init__(self):
+        if self.positions not in POSITIONS:
+            raise ConfigError(
+                f"positions '{self.positions}' is unknown: use one of {', '.join(POSITIONS)}"
+            )
+        if not np.isfinite(self.coefficient) or not np.all(np.isfinite(self.vector)):
+            raise VectorError("a steering vector or its coefficient is not finite")
+
+
+class RowSteering:
+    """Hooks that add each row's vectors during the passes of a batch; a context manager.
+
+    `rows[i]` lists the additions of row i (none: the row is left alone, to the bit). Call
+    `begin_prompt(mask)` before the prompt's pass, `begin_token()` before each later pass, and
+    `keep(rows)` when rows leave the batch.
+    """
+
+    def __init__(self, loaded: LoadedModel, rows: Sequence[Sequence[Steer]]):
+        self._loaded = loaded
+        self._sites: dict[tuple[int, str], dict[str, tuple[torch.Tensor, torch.Tensor]]] = {}
+        self._where: dict[str, torch.Tensor] = {}
+        for i, steers in enumerate(rows):
+            for steer in steers:
+                self._add(i, len(rows), steer)
+
+    def _add(self, row: int, n_rows: int, steer: Steer) -> None:
+        loaded = self._loaded
+        loaded.check_layer(steer.layer)
+        if steer.vector.shape != (loaded.width,):
+            raise VectorError(
+                f"vector of shape {tuple(steer.vector.shape)} does not fit {loaded.id}, whose "
+                f"residual stream is {loaded.width} wide: map it with an adapter first"
+            )
+        if steer.coefficient == 0.0:
+            return  # α = 0 must be bit-identical to no hook: nothing is added to the row
+        site = self._sites.setdefault((steer.layer, steer.component), {})
+        if steer.positions not in site:
+            shape = (n_rows, loaded.width)
+            site[steer.positions] = (
+                torch.zeros(shape, device=loaded.device),
+                torch.zeros(n_rows, dtype=torch.bool, device=loaded.device),
+            )
+        delta, active = site[steer.positions]
+        vector = torch.from_numpy(np.asarray(steer.vector, np.float32)).to(loaded.device)
+        delta[row] += steer.coefficient * vector
+        active[row] = True
+
+    def begin_prompt(self, attention_mask: torch.Tensor) -> None:
+        """Tell which positions of the prompt's pass are real: a 0/1 mask `[rows, tokens]`."""
+        where = attention_mask.bool().clone()
+        first = attention_mask.argmax(dim=1)
+        where[torch.arange(len(where), device=where.device), first] = False
+        self._where = {"all": where, "prompt": where, "generated": torch.zeros_like(where)}
+
+    def begin_token(self, n_rows: int) -> None:
+        """Tell that the next pass holds one generated token a row."""
+        one = torch.ones(n_rows, 1, dtype=torch.bool, device=self._loaded.device)
+        self._where = {"all": one, "prompt": ~one, "generated": one}
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Keep only these rows (index tensor) of the batch."""
+        self._sites = {
+            key: {where: (d[rows], a[rows]) for where, (d, a) in site.items()}
+            for key, site in self._sites.items()
+        }
+
+    def __enter__(self) -> "RowSteering":
+        self._handles = [
+            self._loaded.hooks.module(layer, component).register_forward_hook(
+                self._hook((layer, component))
+            )
+            for layer, component in self._sites
+        ]
+        return self
+
+    def __exit__(self, *_exc) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _hook(self, key: tuple[int, str]):
+        def hook(_module, _inputs, output):
+            hidden = block_output(output)
+            for where, (delta, active) in self._sites[key].items():
+                mask = self._where[where] & active[:, None]  # [rows, tokens]
+                steered = hidden + delta[:, None, :].to(hidden.dtype)
+                hidden = torch.where(mask[:, :, None], steered, hidden)
+            return replace_output(output, hidden)
+
+        return hook

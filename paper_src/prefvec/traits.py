@@ -1,0 +1,182 @@
+"""Traits, prompts and styles: what is read from `data/`, and the splits that must not overlap."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from prefvec.errors import TraitError
+from prefvec.models.prompt import Example
+from prefvec.models.registry import first_problem
+from prefvec.paths import DATA
+from prefvec.store import canonical_hash
+
+TRAITS = DATA / "traits"
+QUESTIONS_FILE = DATA / "prompts" / "questions.yaml"
+STYLES_FILE = DATA / "prompts" / "styles.yaml"
+SPLITS = ("extraction", "alignment", "selection", "evaluation")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Pair(_Frozen):
+    """Two system messages that differ in the trait alone."""
+
+    positive: str = Field(min_length=1)
+    negative: str = Field(min_length=1)
+
+
+class ExamplePair(Pair):
+    """One question answered in both ways; teaches the trait to a base model in context."""
+
+    question: str = Field(min_length=1)
+
+
+class Poles(_Frozen):
+    """What the two ends are called; +v points to `positive`."""
+
+    positive: str = "positive"
+    negative: str = "negative"
+
+
+class Trait(_Frozen):
+    """A preference: either instruction pairs, or texts of both kinds with test prompts.
+
+    `score` names the automatic measure of the trait: `length` or `none`.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
+    description: str = ""
+    poles: Poles = Poles()
+    instructions: tuple[Pair, ...] = ()
+    examples: tuple[ExamplePair, ...] = ()
+    positive_texts: tuple[str, ...] = ()
+    negative_texts: tuple[str, ...] = ()
+    test_prompts: tuple[str, ...] = ()
+    score: Literal["length", "none"] = "none"
+
+    @model_validator(mode="after")
+    def _has_contrast(self) -> "Trait":
+        if self.instructions or self.examples:
+            return self
+        if not (self.positive_texts and self.negative_texts):
+            raise ValueError(
+                "give `instructions` (positive/negative pairs), or `positive_texts` and "
+                "`negative_texts`"
+            )
+        if not self.test_prompts:
+            raise ValueError("`positive_texts` and `negative_texts` also need `test_prompts`")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """Hash of everything in the trait (16 hex digits)."""
+        return canonical_hash(self.model_dump(mode="json"))[:16]
+
+
+class Style(_Frozen):
+    """One style of the alignment bank: an instruction, and the bank's questions answered in it."""
+
+    id: str
+    instruction: str
+    related: tuple[str, ...] = ()
+    examples: tuple[str, ...]
+
+
+class Styled(NamedTuple):
+    """A style ready to prompt with."""
+
+    id: str
+    instruction: str
+    examples: tuple[Example, ...]
+
+
+def load_trait(name: str | Path) -> Trait:
+    """A built-in trait by name, or a trait file (.yaml, .yml, .json) by path.
+
+    Raises TraitError naming the file and field, or the known names.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml", ".json"):
+        path = TRAITS / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in TRAITS.glob("*.yaml")))
+        raise TraitError(
+            f"unknown trait '{name}': use a built-in one ({known}) or the path of a trait file"
+        )
+    raw = _read_yaml(path)
+    if not isinstance(raw, dict):
+        raise TraitError(f"trait file {path}: it must be a mapping with `name`, `instructions`, …")
+    try:
+        return Trait(**raw)
+    except (ValidationError, TypeError) as error:
+        raise TraitError(f"trait file {path}: {first_problem(error)}") from error
+
+
+def load_questions(split: str, limit: int | None = None) -> list[str]:
+    """The first `limit` questions of a split (all if None). Raises TraitError if it has fewer."""
+    questions = _questions()[split]
+    if limit is not None and limit > len(questions):
+        raise TraitError(
+            f"{QUESTIONS_FILE.name}: split '{split}' has {len(questions)} questions, "
+            f"{limit} were asked for: lower the number in the profile or add questions"
+        )
+    return list(questions[:limit])
+
+
+def load_styles(excluding_trait: str | None = None, limit: int | None = None) -> list[Styled]:
+    """Alignment styles, without those tagged as close to a trait."""
+    raw = _read_yaml(STYLES_FILE)
+    try:
+        questions = raw["questions"]
+        styles = [Style(**entry) for entry in raw["styles"]]
+    except (ValidationError, TypeError, KeyError) as error:
+        raise TraitError(f"{STYLES_FILE}: {first_problem(error)}") from error
+    kept = [style for style in styles if excluding_trait not in style.related]
+    # Spread a small sample over the bank, whose neighbours are alike.
+    step = max(1, len(kept) // limit) if limit else 1
+    kept = kept[::step][:limit]
+    return [
+        Styled(s.id, s.instruction, tuple(Example(q, a) for q, a in zip(questions, s.examples, strict=True)))
+        for s in kept
+    ]
+
+
+@lru_cache
+def _questions() -> dict[str, tuple[str, ...]]:
+    raw = _read_yaml(QUESTIONS_FILE)
+    if not isinstance(raw, dict) or set(raw) != set(SPLITS):
+        raise TraitError(f"{QUESTIONS_FILE}: it must have exactly the splits {', '.join(SPLITS)}")
+    check_disjoint(raw)
+    return {split: tuple(questions) for split, questions in raw.items()}
+
+
+def check_disjoint(splits: dict[str, list[str]]) -> dict[str, str]:
+    """Refuse splits that share a prompt; a hash for each split otherwise.
+
+    Prompts are compared without case, punctuation and spacing. Raises TraitError with the prompt.
+    """
+    seen: dict[str, str] = {}
+    for split, prompts in splits.items():
+        for prompt in prompts:
+            plain = "".join(c for c in prompt.lower() if c.isalnum())
+            if plain in seen:
+                where = "twice in" if seen[plain] == split else f"in '{seen[plain]}' and in"
+                raise TraitError(
+                    f"overlapping splits: '{prompt}' is {where} '{split}': "
+                    "remove one, the reported numbers must not see it twice"
+                )
+            seen[plain] = split
+    return {split: canonical_hash(sorted(prompts))[:16] for split, prompts in splits.items()}
+
+
+def _read_yaml(path: Path) -> object:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise TraitError(f"{path} can't be read: {reason[:200]}") from error
