@@ -1,7 +1,7 @@
 """Capture: activations of many prompts at chosen layers, without computing what nobody reads."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Literal
 
 import numpy as np
@@ -137,13 +137,10 @@ def _capture(
         ids, mask, positions = pad_left([p.ids for p in chosen], pad_id(loaded), loaded.device)
         weights = _pooling_weights(chosen, ids.shape[1], pooling).to(loaded.device)
         pooled: dict[int, torch.Tensor] = {}
-        with _reading(loaded, layers, component, weights, pooled):
-            try:
-                loaded.model(
-                    input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False
-                )
-            except _Deepest:
-                pass
+        with _reading(loaded, layers, component, weights, pooled), suppress(_Deepest):
+            loaded.model(
+                input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False
+            )
         for layer in layers:
             out[layer][batch] = pooled[layer].float().cpu().numpy()
         bar.update(len(batch))
@@ -151,9 +148,7 @@ def _capture(
     return {str(layer): array for layer, array in out.items()}
 
 
-def _pooling_weights(
-    prompts: Sequence[Prompt], width: int, pooling: Pooling
-) -> torch.Tensor:
+def _pooling_weights(prompts: Sequence[Prompt], width: int, pooling: Pooling) -> torch.Tensor:
     """Weights `[rows, tokens]`, each row summing to 1 over the tokens to pool."""
     if pooling not in ("last", "mean"):
         raise ConfigError(f"pooling '{pooling}' is unknown: use last or mean")

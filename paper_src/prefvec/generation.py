@@ -147,9 +147,7 @@ def _decode(
     return finished
 
 
-def _advance(
-    loaded: LoadedModel, tokens: list[int], token: int, limit: int
-) -> Generation | None:
+def _advance(loaded: LoadedModel, tokens: list[int], token: int, limit: int) -> Generation | None:
     """Add a token to an answer; the finished answer if this was its last."""
     if token in loaded.stop_ids:
         text = loaded.tokenizer.decode(tokens, skip_special_tokens=True)

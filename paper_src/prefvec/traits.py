@@ -46,7 +46,10 @@ class Poles(_Frozen):
 class Trait(_Frozen):
     """A preference: either instruction pairs, or texts of both kinds with test prompts.
 
-    `score` names the automatic measure of the trait: `length` or `none`.
+    `score` names the automatic measure of the trait: `length` (tokens, censored), `likelihood`
+    (log-likelihood ratio of the answer under the opposite instructions, by another model; needs
+    `instructions`) or `embedding` (nearness to `positive_texts`). `steer_to` is the pole that the
+    study steers towards.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
@@ -57,10 +60,15 @@ class Trait(_Frozen):
     positive_texts: tuple[str, ...] = ()
     negative_texts: tuple[str, ...] = ()
     test_prompts: tuple[str, ...] = ()
-    score: Literal["length", "none"] = "none"
+    score: Literal["length", "likelihood", "embedding"] | None = None
+    steer_to: Literal["positive", "negative"] = "positive"
 
     @model_validator(mode="after")
     def _has_contrast(self) -> "Trait":
+        if self.score == "likelihood" and not self.instructions:
+            raise ValueError("score `likelihood` needs `instructions`")
+        if self.score == "embedding" and not self.positive_texts:
+            raise ValueError("score `embedding` needs `positive_texts` and `negative_texts`")
         if self.instructions or self.examples:
             return self
         if not (self.positive_texts and self.negative_texts):
@@ -71,6 +79,16 @@ class Trait(_Frozen):
         if not self.test_prompts:
             raise ValueError("`positive_texts` and `negative_texts` also need `test_prompts`")
         return self
+
+    @property
+    def measure(self) -> str:
+        """The score in use: the one given, else the one that the trait's data allow."""
+        return self.score or ("likelihood" if self.instructions else "embedding")
+
+    @property
+    def sign(self) -> int:
+        """+1 if the study steers towards the positive pole, −1 towards the negative one."""
+        return 1 if self.steer_to == "positive" else -1
 
     @property
     def digest(self) -> str:
@@ -141,7 +159,11 @@ def load_styles(excluding_trait: str | None = None, limit: int | None = None) ->
     step = max(1, len(kept) // limit) if limit else 1
     kept = kept[::step][:limit]
     return [
-        Styled(s.id, s.instruction, tuple(Example(q, a) for q, a in zip(questions, s.examples, strict=True)))
+        Styled(
+            s.id,
+            s.instruction,
+            tuple(Example(q, a) for q, a in zip(questions, s.examples, strict=True)),
+        )
         for s in kept
     ]
 

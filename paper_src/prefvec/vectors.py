@@ -68,7 +68,9 @@ class SteeringVector:
         return self
 
     def __mul__(self, factor: float) -> "SteeringVector":
-        return replace(self, directions={k: np.float32(factor) * v for k, v in self.directions.items()})
+        return replace(
+            self, directions={k: np.float32(factor) * v for k, v in self.directions.items()}
+        )
 
     __rmul__ = __mul__
 
@@ -76,9 +78,13 @@ class SteeringVector:
         return self * -1.0
 
     def __add__(self, other: "SteeringVector") -> "SteeringVector":
-        if other.card.fingerprint != self.card.fingerprint or set(other.directions) != set(self.directions):
+        if other.card.fingerprint != self.card.fingerprint or set(other.directions) != set(
+            self.directions
+        ):
             raise VectorError("vectors of different models or layers can't be added")
-        card = replace(self.card, trait=f"{self.card.trait}+{other.card.trait}", trait_digest="mixed")
+        card = replace(
+            self.card, trait=f"{self.card.trait}+{other.card.trait}", trait_digest="mixed"
+        )
         total = {k: v + other.directions[k] for k, v in self.directions.items()}
         return SteeringVector(total, card)
 
@@ -91,8 +97,13 @@ class SteeringVector:
 
         path = Path(path).with_suffix(".safetensors")
         with atomic_path(path) as temporary:
-            save_file({f"layer.{k}": np.ascontiguousarray(v) for k, v in self.directions.items()}, temporary)
-        write_json(path.with_suffix(".json"), {**self.card.__dict__, "layers": sorted(self.directions)})
+            save_file(
+                {f"layer.{k}": np.ascontiguousarray(v) for k, v in self.directions.items()},
+                temporary,
+            )
+        write_json(
+            path.with_suffix(".json"), {**self.card.__dict__, "layers": sorted(self.directions)}
+        )
         return path
 
     @classmethod
@@ -165,7 +176,10 @@ def contrast_prompts(
             for q in questions
         ]
     elif trait.examples:
-        shown = [[Example(e.question, getattr(e, pole)) for e in trait.examples] for pole in ("positive", "negative")]
+        shown = [
+            [Example(e.question, getattr(e, pole)) for e in trait.examples]
+            for pole in ("positive", "negative")
+        ]
         pairs = [
             tuple(Prompt(fmt.encode(fmt.render(q, examples=examples))) for examples in shown)
             for q in questions
@@ -198,11 +212,18 @@ def extract(
         raise VectorError(f"extraction method '{method}' is unknown: use {', '.join(AGGREGATORS)}")
     positive, negative = contrast_prompts(loaded, trait, questions, n_instructions)
     both = capture(
-        loaded, positive + negative, layers, component, pooling, store, label=f"extract {trait.name}"
+        loaded,
+        positive + negative,
+        layers,
+        component,
+        pooling,
+        store,
+        label=f"extract {trait.name}",
     )
     n = len(positive)
     directions = {
-        layer: AGGREGATORS[method](acts[:n], acts[n:]).astype(np.float32) for layer, acts in both.items()
+        layer: AGGREGATORS[method](acts[:n], acts[n:]).astype(np.float32)
+        for layer, acts in both.items()
     }
     card = Card(
         model=loaded.id,

@@ -39,4 +39,6 @@ class RandomProjection(Adapter):
 
     def _map(self, vector: np.ndarray) -> np.ndarray:
         generator = np.random.default_rng([self.seed, self.d_source, self.d_target])
-        return vector @ generator.normal(size=(self.d_source, self.d_target)) / np.sqrt(self.d_target)
+        return (
+            vector @ generator.normal(size=(self.d_source, self.d_target)) / np.sqrt(self.d_target)
+        )

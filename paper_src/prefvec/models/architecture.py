@@ -56,9 +56,7 @@ def find_hook_points(model: nn.Module) -> HookPoints:
             f"{type(model).__name__}: no list of {depth} decoder blocks was found (children: {tree})"
         )
     blocks = tuple(max(lists, key=lambda found: sum(p.numel() for p in found.parameters())))
-    return HookPoints(
-        blocks, _children(blocks, ATTENTION_NAMES), _children(blocks, MLP_NAMES)
-    )
+    return HookPoints(blocks, _children(blocks, ATTENTION_NAMES), _children(blocks, MLP_NAMES))
 
 
 def _children(blocks: tuple[nn.Module, ...], names: tuple[str, ...]) -> tuple[nn.Module, ...]:
@@ -98,7 +96,9 @@ def analyse(loaded) -> Architecture:
     model, config = loaded.model, loaded.model.config.get_text_config()
     heads = config.num_attention_heads
     kv = getattr(config, "num_key_value_heads", None) or heads
-    norms = [type(m).__name__ for m in loaded.hooks.blocks[0].modules() if "Norm" in type(m).__name__]
+    norms = [
+        type(m).__name__ for m in loaded.hooks.blocks[0].modules() if "Norm" in type(m).__name__
+    ]
     return Architecture(
         model=loaded.id,
         family=loaded.spec.family,

@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
@@ -15,7 +16,7 @@ from prefvec.models.materialise import fingerprint, materialise
 from prefvec.models.prompt import PromptFormat
 from prefvec.models.registry import ModelSpec, resolve
 from prefvec.paths import cache_dir, slug
-from prefvec.store import write_json
+from prefvec.store import canonical_hash, write_json
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -123,6 +124,10 @@ class ModelPool:
         self.device, self.dtype, self.size = device, dtype, size
         self._models: dict[str, LoadedModel] = {}
 
+    def loaded(self) -> list[LoadedModel]:
+        """The models in memory."""
+        return list(self._models.values())
+
     def get(self, name: str) -> LoadedModel:
         """The model, loaded if need be."""
         if name in self._models:
@@ -186,15 +191,14 @@ def _cpu_choice() -> dict:
 
 
 def _cpu_name() -> str:
-    try:
-        lines = open("/proc/cpuinfo").read().splitlines()
-    except OSError:
+    """Hash of what identifies the processor, empty where the system does not tell."""
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
         return ""
     wanted = ("model name", "stepping", "flags")
-    import hashlib
-
-    text = "".join(sorted({x for x in lines if x.startswith(wanted)}))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return canonical_hash(
+        sorted({x for x in info.read_text().splitlines() if x.startswith(wanted)})
+    )[:16]
 
 
 def _gflops(dtype: torch.dtype, rows: int = 64, width: int = 2048) -> float:

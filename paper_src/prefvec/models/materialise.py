@@ -5,6 +5,7 @@ result is written as safetensors into a temporary folder that is renamed when it
 a lock, so a killed or doubled run never leaves a half-written model behind.
 """
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -69,8 +70,6 @@ def fingerprint(folder: Path) -> str:
 
 
 def _samples(path: Path, count: int = 64, width: int = 1 << 16) -> list[str]:
-    import hashlib
-
     size = path.stat().st_size
     with open(path, "rb") as handle:
         digests = [str(size)]

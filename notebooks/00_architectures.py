@@ -1,0 +1,74 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 00 · Architectures: what the models have in common
+#
+# **Claim.** The models of a profile differ in family, width, depth and tokenizer, so a vector of one
+# can't even be written into another without a map.
+#
+# **Shows.** One table of what each model is, and a compatibility score for each pair, by aspect and
+# overall, in [0, 1]. The scores describe; notebooks 03 and 04 measure what they are worth.
+
+# %% tags=["parameters"]
+profile: str = "quick"  # folder of data/results that is written
+models: list = ["qwen2.5-coder-0.5b-instruct", "smollm2-135m-instruct"]  # registry ids, hub ids, folders, .gguf
+device: str = "cpu"  # nothing is computed here but sizes
+
+# %%
+import itertools
+
+import pandas as pd
+
+from prefvec.models.architecture import analyse, compatibility, vocabulary_overlap
+from prefvec.models.load import ModelPool
+from prefvec.report import figures
+from prefvec.report.run import Run
+
+run = Run("00_architectures", profile)
+pool = ModelPool(device, "float32", size=1)
+
+# %% [markdown]
+# ## What each model is
+
+# %%
+found, tokenizers, identities = {}, {}, {}
+for name in models:
+    loaded = pool.get(name)
+    found[name], tokenizers[name] = analyse(loaded), loaded.tokenizer
+    identities[name] = loaded.identity()
+table = pd.DataFrame([a.as_dict() for a in found.values()])
+columns = ["model", "family", "width", "layers", "heads", "kv_heads", "attention", "vocabulary"]
+run.table(table[columns], "architectures", align="llrrrrlr")
+table.set_index("model").T
+
+# %% [markdown]
+# ## Compatibility by aspect
+#
+# Sizes compare as min/max, kinds as equal or not, the tokenizer by the Jaccard overlap of the two
+# vocabularies. Compatibility is symmetric, so each unordered pair appears once.
+
+# %%
+rows = {}
+for a, b in itertools.combinations(models, 2):
+    overlap = vocabulary_overlap(tokenizers[a], tokenizers[b])
+    rows[f"{found[a].family} – {found[b].family}"] = compatibility(found[a], found[b], overlap)
+scores = pd.DataFrame(rows).T
+run.figure(figures.heatmap(scores, "Compatibility of the models", "score"), "compatibility");
+
+# %%
+records = [
+    {"pair": list(pair), **scores.iloc[i].to_dict()}
+    for i, pair in enumerate(itertools.combinations(models, 2))
+]
+run.number("models.n", len(models))
+run.number("models.families", len({a.family for a in found.values()}))
+run.number("models.width.min", min(a.width for a in found.values()))
+run.number("models.width.max", max(a.width for a in found.values()))
+run.close(records=records, models=identities)
+scores.round(2)

@@ -1,0 +1,104 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 01 · Extract: a preference as a direction
+#
+# **Claim.** The difference between the activations of prompts that ask for a trait and prompts that
+# ask for its opposite is a direction in the residual stream: the model's own preference vector.
+#
+# **Method.** Each question of the extraction split is asked under several instruction pairs (a base
+# model: after in-context examples of either kind). The activation of the *last prompt token* is read at
+# every block's output, where steering will add the vector later. The vector of a layer is
+# mean(positive) − mean(negative) (CAA, Rimsky et al. 2024). Layer *i* is the output of block *i*.
+
+# %% tags=["parameters"]
+profile: str = "quick"  # folder of data/results that is written
+model: str = "qwen2.5-coder-0.5b-instruct"  # registry id, hub id, folder or .gguf
+trait: str = "verbosity"  # built-in trait, or path of a trait file
+control_trait: str = "formality"  # the wrong trait sent through the same map
+device: str = "auto"  # auto, cpu, cuda, mps
+dtype: str = "auto"  # auto, float32, bfloat16, float16
+seed: int = 0  # random controls, folds, bootstrap
+n_instructions: int = 5  # instruction pairs for extraction
+n_extraction: int = 6  # questions for extraction
+n_styles: int = 40  # styles of the alignment bank
+n_alignment: int = 8  # questions of the alignment set; pairs = styles × questions
+n_selection: int = 10  # questions on which layer and dose are chosen
+n_evaluation: int = 24  # questions that the reported numbers come from
+n_random: int = 2  # norm-matched random directions
+max_new_tokens: int = 48  # limit of an answer, tokens
+layer_fractions: list = [0.45, 0.5]  # candidate depths, 0 = first block, 1 = last
+intervention_layer: int = -1  # source layer; -1: chosen among the candidates
+doses: list = [1.0, 1.5, 2.0]  # lengths of the target's own vector
+penalties: list = [0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0]  # ridge λ, mean diagonals of XᵀX
+
+# %%
+import numpy as np
+import pandas as pd
+
+from prefvec.activations import Prompt, capture
+from prefvec.paths import slug
+from prefvec.profile import Settings
+from prefvec.report import figures
+from prefvec.report.run import Run
+from prefvec.study import Study
+from prefvec.transfer import cosine
+
+source = target = model
+study = Study(Settings.from_namespace(globals()))
+loaded = study.source
+run = Run("01_extract", profile, slug(model), study.trait.name)
+print(f"{model}: {loaded.n_layers} blocks, width {loaded.width}, {loaded.dtype}, {loaded.device}")
+
+# %% [markdown]
+# ## The vector at every layer
+
+# %%
+vector = study.vector(loaded)
+print(f"{vector.card.n_pairs} pairs; +v points to '{study.trait.poles.positive}'")
+plain = [Prompt(study.plain_prompt(loaded, q)) for q in study.splits["extraction"]]
+residual = capture(loaded, plain, list(range(loaded.n_layers)), store=study.store, label="residual")
+norms = pd.DataFrame(
+    {
+        "layer": range(loaded.n_layers),
+        "vector": [vector.norm(i) for i in range(loaded.n_layers)],
+        "residual": [np.median(np.linalg.norm(residual[i], axis=1)) for i in range(loaded.n_layers)],
+    }
+)
+run.figure(figures.norm_profile(norms, f"{study.trait.name} in {model}"), "norm_profile");
+
+# %% [markdown]
+# The vector grows with the residual stream. Their ratio is not comparable between models (Gemma's
+# stream is dominated by a few massive coordinates), so doses are given in lengths of the vector.
+#
+# ## Is it one direction?
+#
+# Cosine between the vector taken from even and from odd questions. Near 1: the direction does not
+# depend on which questions were asked.
+
+# %%
+from prefvec.vectors import extract
+
+halves = [
+    extract(
+        loaded, study.trait, study.splits["extraction"][start::2], list(range(loaded.n_layers)),
+        n_instructions=n_instructions, store=study.store,
+    )
+    for start in (0, 1)
+]  # fmt: skip
+agreement = [cosine(halves[0].at(i), halves[1].at(i)) for i in range(loaded.n_layers)]
+middle = study.candidate_layers(loaded)[-1]
+print(f"split-half cosine at layer {middle}: {agreement[middle]:.2f}")
+
+# %%
+path = vector.save(run.folder / "preference_vector")
+run.number("pairs", vector.card.n_pairs)
+run.number("split_half_cosine", agreement[middle])
+run.close(study, records=norms.assign(split_half_cosine=agreement).to_dict("records"))
+norms.assign(split_half_cosine=agreement).round(2).iloc[:: max(1, loaded.n_layers // 10)]

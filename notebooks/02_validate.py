@@ -1,0 +1,86 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 02 · Validate: does the vector steer the model it came from?
+#
+# **Claim (H1).** Before asking whether a vector transfers, it must work at home.
+#
+# **Method.** The model answers the questions of the *selection* split with its own vector added at
+# every position, for candidate layers and doses. The answers are scored and checked for collapse. The
+# evaluation split is not touched.
+
+# %% tags=["parameters"]
+profile: str = "quick"  # folder of data/results that is written
+model: str = "qwen2.5-coder-0.5b-instruct"  # registry id, hub id, folder or .gguf
+trait: str = "verbosity"  # built-in trait, or path of a trait file
+control_trait: str = "formality"  # the wrong trait sent through the same map
+device: str = "auto"  # auto, cpu, cuda, mps
+dtype: str = "auto"  # auto, float32, bfloat16, float16
+seed: int = 0  # random controls, folds, bootstrap
+n_instructions: int = 5  # instruction pairs for extraction
+n_extraction: int = 6  # questions for extraction
+n_styles: int = 40  # styles of the alignment bank
+n_alignment: int = 8  # questions of the alignment set; pairs = styles × questions
+n_selection: int = 10  # questions on which layer and dose are chosen
+n_evaluation: int = 24  # questions that the reported numbers come from
+n_random: int = 2  # norm-matched random directions
+max_new_tokens: int = 48  # limit of an answer, tokens
+layer_fractions: list = [0.45, 0.5]  # candidate depths, 0 = first block, 1 = last
+intervention_layer: int = -1  # source layer; -1: chosen among the candidates
+doses: list = [1.0, 1.5, 2.0]  # lengths of the target's own vector
+penalties: list = [0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0]  # ridge λ, mean diagonals of XᵀX
+
+# %%
+from prefvec.effects import verdict_h1
+from prefvec.metrics.trait import UNITS
+from prefvec.paths import slug
+from prefvec.profile import Settings
+from prefvec.report import figures
+from prefvec.report.run import Run
+from prefvec.study import Study
+from prefvec.transfer import validate
+
+source = target = model
+study = Study(Settings.from_namespace(globals()))
+loaded = study.source
+run = Run("02_validate", profile, slug(model), study.trait.name)
+
+# %% [markdown]
+# ## Effect by layer and dose
+
+# %%
+answers, choice = validate(study, loaded)
+unit = f"{study.trait.name} score ({UNITS[study.trait.measure]})"
+run.figure(
+    figures.validation_curves(answers, study.trait.sign, unit, f"{model}: own vector"), "validation"
+);
+
+# %% [markdown]
+# The best setting is the largest effect at which at most one answer in ten collapses (empty, repeating
+# itself, or hardly made of letters).
+
+# %%
+print(choice)
+best = answers[(answers.layer == choice["layer"]) & (answers.dose.abs() == choice["dose"])]
+best[["question", "text", "n_tokens", "finish"]].head(5)
+
+# %% [markdown]
+# ## Verdict H1
+#
+# Share of prompts whose answer moved towards the steered pole, against the 0.7 asked for in advance.
+
+# %%
+verdict = verdict_h1(study, answers, choice)
+print(verdict)
+run.number("best_layer", choice["layer"])
+run.number("best_dose", choice["dose"], digits=1)
+run.number("h1_direction", verdict.direction)
+run.answers(answers)
+run.close(study, records=[choice | verdict.as_record()])
+verdict

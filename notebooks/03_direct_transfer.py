@@ -1,0 +1,99 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 03 · Direct transfer: write the vector into the other model as it is
+#
+# **Claim (H2).** A vector can be forced into another model's width (zero-padding or truncation,
+# interpolation, a random projection) without learning anything. If residual streams shared a basis,
+# this would steer.
+#
+# **Protocol.** All methods add a direction of the *same length* (that of the target's own vector) at the
+# same layer and the same dose, so that only direction differs. Layer and dose were chosen on the
+# selection split; the numbers come from the evaluation split. **Transfer efficiency** is
+# (method − random) / (oracle − random): 0 is a random direction, 1 the target's own vector.
+
+# %% tags=["parameters"]
+profile: str = "quick"  # folder of data/results that is written
+source: str = "qwen2.5-coder-0.5b-instruct"  # model the vector is found in
+target: str = "smollm2-135m-instruct"  # model it is carried to
+trait: str = "verbosity"  # built-in trait, or path of a trait file
+control_trait: str = "formality"  # the wrong trait sent through the same map
+device: str = "auto"  # auto, cpu, cuda, mps
+dtype: str = "auto"  # auto, float32, bfloat16, float16
+seed: int = 0  # random controls, folds, bootstrap
+n_instructions: int = 5  # instruction pairs for extraction
+n_extraction: int = 6  # questions for extraction
+n_styles: int = 40  # styles of the alignment bank
+n_alignment: int = 8  # questions of the alignment set; pairs = styles × questions
+n_selection: int = 10  # questions on which layer and dose are chosen
+n_evaluation: int = 24  # questions that the reported numbers come from
+n_random: int = 2  # norm-matched random directions
+max_new_tokens: int = 48  # limit of an answer, tokens
+layer_fractions: list = [0.45, 0.5]  # candidate depths, 0 = first block, 1 = last
+intervention_layer: int = -1  # source layer; -1: chosen among the candidates
+doses: list = [1.0, 1.5, 2.0]  # lengths of the target's own vector
+penalties: list = [0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0]  # ridge λ, mean diagonals of XᵀX
+
+# %%
+from prefvec.effects import summarise
+from prefvec.metrics.trait import UNITS
+from prefvec.profile import Settings
+from prefvec.report import figures, views
+from prefvec.report.run import Run, result_records
+from prefvec.study import Study
+from prefvec.transfer import DIRECT, choose_site, direct_methods, evaluate
+
+settings = Settings.from_namespace(globals())
+study = Study(settings)
+run = Run.of_pair("03_direct_transfer", study)
+unit = f"{study.trait.name} score ({UNITS[study.trait.measure]})"
+
+# %% [markdown]
+# ## Where and how strongly
+#
+# Candidate depths and doses, tried on the selection split (see 04 for the map used to choose).
+
+# %%
+site, candidates = choose_site(study)
+print(site)
+candidates.round(2)
+
+# %% [markdown]
+# ## Answers and scores
+
+# %%
+directions = direct_methods(study, site)
+answers = evaluate(study, site, directions, curve=["oracle", *[m for m in directions if "random_" in m[:7]]])
+summary = summarise(study, answers)
+dose = study.trait.sign * site.dose
+shown = ["unsteered", "instruction", "oracle", *DIRECT, "random"]
+run.table(views.method_table(summary, shown, dose), "direct", align="lrrrr")
+views.method_frame(summary, shown, dose)
+
+# %% [markdown]
+# ## Transfer efficiency
+
+# %%
+title = f"Direct transfer: {source} → {target}"
+run.figure(figures.efficiency_bars(summary, ["oracle", *DIRECT], dose, title), "direct_efficiency");
+
+# %% [markdown]
+# ## What the answers look like
+
+# %%
+views.examples(answers, dose, ["unsteered", "oracle", "zero_pad"], n=3)
+
+# %%
+at_dose = summary[summary.dose == dose].set_index("method")
+for method in DIRECT:
+    run.number(f"direct.te.{method}", at_dose.te[method])
+run.number("direct.best", max(at_dose.te[m].value for m in DIRECT))
+run.answers(answers)
+records = result_records(study, site, summary, ["score", "effect", "censored", "collapse", "direction"])
+run.close(study, records=records, site=site._asdict())

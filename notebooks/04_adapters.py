@@ -1,0 +1,163 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 04 · Adapters: learn the map from ordinary prompts
+#
+# **Claim (H3).** A linear map between the two residual streams, fitted on activations of *ordinary*
+# styled prompts that have nothing to do with the trait, carries the vector across: the mapped vector
+# steers the target about as well as the target's own.
+#
+# **Why the details matter.** If the map saw the trait's own contrast data, the mapped vector would equal
+# the native one by interpolation, even between unrelated models: the alignment set is disjoint by
+# prompt hash and by style. A difference of activations maps by the matrix alone, so both sides are
+# centred before the fit. And λ chosen by reconstruction R² is not λ chosen for transfer: both are shown.
+
+# %% tags=["parameters"]
+profile: str = "quick"  # folder of data/results that is written
+source: str = "qwen2.5-coder-0.5b-instruct"  # model the vector is found in
+target: str = "smollm2-135m-instruct"  # model it is carried to
+trait: str = "verbosity"  # built-in trait, or path of a trait file
+control_trait: str = "formality"  # the wrong trait sent through the same map
+device: str = "auto"  # auto, cpu, cuda, mps
+dtype: str = "auto"  # auto, float32, bfloat16, float16
+seed: int = 0  # random controls, folds, bootstrap
+n_instructions: int = 5  # instruction pairs for extraction
+n_extraction: int = 6  # questions for extraction
+n_styles: int = 40  # styles of the alignment bank
+n_alignment: int = 8  # questions of the alignment set; pairs = styles × questions
+n_selection: int = 10  # questions on which layer and dose are chosen
+n_evaluation: int = 24  # questions that the reported numbers come from
+n_random: int = 2  # norm-matched random directions
+max_new_tokens: int = 48  # limit of an answer, tokens
+layer_fractions: list = [0.45, 0.5]  # candidate depths, 0 = first block, 1 = last
+intervention_layer: int = -1  # source layer; -1: chosen among the candidates
+doses: list = [1.0, 1.5, 2.0]  # lengths of the target's own vector
+penalties: list = [0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0]  # ridge λ, mean diagonals of XᵀX
+
+# %%
+import pandas as pd
+
+from prefvec.effects import content_and_coherence, paired_gain, summarise
+from prefvec.metrics.trait import UNITS
+from prefvec.profile import Settings
+from prefvec.report import figures, views
+from prefvec.report.run import Run, result_records
+from prefvec.study import Study
+from prefvec.transfer import choose_site, evaluate, learned_methods
+
+settings = Settings.from_namespace(globals())
+study = Study(settings)
+run = Run.of_pair("04_adapters", study)
+unit = f"{study.trait.name} score ({UNITS[study.trait.measure]})"
+
+# %% [markdown]
+# ## Choosing the layer and the dose
+#
+# On the selection split, with the ridge map itself: no evaluation prompt and no best layer of the
+# target's own vector is looked at.
+
+# %%
+site, candidates = choose_site(study)
+print(site)
+candidates.round(2)
+
+# %% [markdown]
+# ## Choosing λ: two rules
+#
+# *Reconstruction*: highest R² on random folds, the usual rule. *Transfer*: whole styles are held out as
+# concepts, and the λ wins whose mapped style direction has the highest cosine with the target's own.
+
+# %%
+directions, maps = learned_methods(study, site)
+title = f"{source} → {target}, layers {site.layer_source} → {site.layer_target}"
+run.figure(
+    figures.penalty_path(maps.path.rows(), maps.path.best_r2, maps.path.best_concept, title), "penalty_path"
+);
+
+# %%
+pd.DataFrame(maps.diagnostics).T.round(3)
+
+# %% [markdown]
+# The cosine to the target's own vector is low even where steering works: it understates what the
+# vector does.
+#
+# ## Steering the target
+
+# %%
+main = ["oracle", "ridge_concept", *[m for m in directions if m.startswith("random_")]]
+answers = evaluate(study, site, directions, curve=main)
+summary = summarise(study, answers)
+dose = study.trait.sign * site.dose
+shown = [
+    "unsteered", "instruction", "oracle", "ridge_concept", "ridge_r2", "procrustes",
+    "shuffled_pairing", "wrong_trait", "random",
+]  # fmt: skip
+run.table(views.method_table(summary, shown, dose), "adapters", align="lrrrr")
+views.method_frame(summary, shown, dose)
+
+# %%
+limit = max_new_tokens if study.trait.measure == "length" else None
+run.figure(figures.dose_response(summary, unit, title, limit), "dose_response");
+
+# %%
+bars = [m for m in shown if m not in ("unsteered", "instruction", "random")]
+run.figure(figures.efficiency_bars(summary, bars, dose, title), "adapter_efficiency");
+
+# %% [markdown]
+# ## Content and coherence
+#
+# Against the unsteered answer to the same question; perplexity is under the *source* model, on at most
+# the first 48 tokens.
+
+# %%
+quality = content_and_coherence(study, answers, site, ["unsteered", "instruction", "oracle", "ridge_concept", "random_0"])
+run.table(views.quality_table(quality), "quality", align="lrrrrr")
+views.quality_frame(quality)
+
+# %% [markdown]
+# ## What the answers look like
+
+# %%
+views.examples(answers, dose, ["unsteered", "oracle", "ridge_concept", "ridge_r2"], n=3)
+
+# %%
+at_dose = summary[summary.dose == dose].set_index("method")
+for method in ("ridge_concept", "ridge_r2", "procrustes", "shuffled_pairing", "wrong_trait"):
+    run.number(f"te.{method}", at_dose.te[method])
+for method in ("oracle", "ridge_concept", "random"):
+    run.number(f"effect.{method}", at_dose.effect[method], digits=1)
+    run.number(f"score.{method}", at_dose.score[method], digits=1)
+    run.number(f"collapse.{method}", at_dose.collapse[method], "%", digits=0)
+unsteered = summary[summary.method == "unsteered"].iloc[0]
+run.number("score.unsteered", unsteered.score, digits=1)
+run.number("censored.unsteered", unsteered.censored, "%", digits=0)
+instructed = summary[summary.method == "instruction"].iloc[0]
+run.number("score.instruction", instructed.score, digits=1)
+run.number("gain_over_random", paired_gain(study, answers, "ridge_concept", "random", dose), digits=1)
+run.number("gain_over_r2", paired_gain(study, answers, "ridge_concept", "ridge_r2", dose), digits=1)
+run.number("cosine.ridge_concept", maps.diagnostics["ridge_concept"]["cosine_to_own"])
+run.number("cosine.ridge_r2", maps.diagnostics["ridge_r2"]["cosine_to_own"])
+run.number("penalty.concept", maps.path.best_concept, digits=3 if maps.path.best_concept < 0.1 else 1)
+run.number("penalty.r2", maps.path.best_r2, digits=3 if maps.path.best_r2 < 0.1 else 1)
+run.number("df.concept", maps.diagnostics["ridge_concept"]["degrees_of_freedom"], digits=0)
+run.number("df.r2", maps.diagnostics["ridge_r2"]["degrees_of_freedom"], digits=0)
+run.number("layer.source", site.layer_source)
+run.number("layer.target", site.layer_target)
+run.number("dose", site.dose, digits=1)
+run.number("n_evaluation", len(study.splits["evaluation"]))
+run.number("n_alignment", len(study.alignment().styles))
+run.number("limit", max_new_tokens)
+
+# %%
+run.answers(answers)
+metrics = ["score", "effect", "censored", "collapse", "direction"]
+records = result_records(study, site, summary, metrics)
+quality = quality.assign(dose=[0.0 if m in ("unsteered", "instruction") else dose for m in quality.method])
+records += result_records(study, site, quality, [c for c in quality if c not in ("method", "dose")])
+run.close(study, records=records, site=site._asdict(), maps=maps.diagnostics, path=maps.path.rows())

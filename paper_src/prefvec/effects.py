@@ -1,0 +1,153 @@
+"""From answers to estimates: effect, transfer efficiency, coherence and content, with intervals."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from prefvec.metrics import content
+from prefvec.metrics.coherence import perplexity
+from prefvec.metrics.length import direction_score
+from prefvec.stats import Estimate, difference, mean_ci, transfer_efficiency
+from prefvec.study import Study
+from prefvec.transfer import ORACLE, UNSTEERED, Site
+
+RANDOM = "random"  # the mean over the random directions, prompt by prompt
+
+
+def pool_random(table: pd.DataFrame) -> pd.DataFrame:
+    """Add the pseudo-method `random`: each prompt's mean over the random directions."""
+    chosen = table[table.method.str.fullmatch(r"random_\d+")]
+    pooled = chosen.groupby(["dose", "question"], as_index=False, sort=False).agg(
+        score=("score", "mean"), n_tokens=("n_tokens", "mean"),
+        collapsed=("collapsed", "mean"), censored=("censored", "mean"),
+    )  # fmt: skip
+    return pd.concat([table, pooled.assign(method=RANDOM)], ignore_index=True)
+
+
+def summarise(study: Study, table: pd.DataFrame) -> pd.DataFrame:
+    """One row a (method, dose): estimates over the prompts of a split.
+
+    `effect` is the change of the score against the unsteered answer, in the score's unit, positive
+    when it goes the way it was steered; `te` is the transfer efficiency at the same dose, NaN
+    where it has no meaning. Columns that are estimates hold `Estimate`s.
+    """
+    table = pool_random(table.assign(censored=table.finish == "length"))
+    cells = {
+        key: cell.set_index("question").loc[study.splits["evaluation"]]
+        for key, cell in table.groupby(["method", "dose"], sort=False)
+    }
+    base = cells[UNSTEERED, 0.0]
+    seed, sign = study.settings.seed, study.trait.sign
+    rows = []
+    for (method, dose), cell in cells.items():
+        towards = sign if dose == 0 else int(np.sign(dose))
+        effect = _filled(towards * (cell.score - base.score))
+        te = Estimate(np.nan, np.nan, np.nan)
+        if (ORACLE, dose) in cells and (RANDOM, dose) in cells and dose * sign > 0:
+            own, noise = (
+                _filled(towards * (cells[name, dose].score - base.score))
+                for name in (ORACLE, RANDOM)
+            )
+            te = transfer_efficiency(effect, noise, own, seed)
+        moved = direction_score(cell.n_tokens, base.n_tokens, towards)
+        rows.append(
+            {
+                "method": method,
+                "dose": dose,
+                "n": len(cell),
+                "score": mean_ci(cell.score, seed),
+                "effect": mean_ci(effect, seed),
+                "te": te,
+                "censored": float(cell.censored.mean()),
+                "collapse": mean_ci(cell.collapsed.astype(float), seed),
+                "direction": mean_ci(moved, seed),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def paired_gain(study: Study, table: pd.DataFrame, a: str, b: str, dose: float) -> Estimate:
+    """Effect of method `a` minus effect of method `b` at one signed dose, over the same prompts."""
+    table = pool_random(table.assign(censored=table.finish == "length"))
+    found = [
+        _filled(
+            table[(table.method == name) & (table.dose == dose)]
+            .set_index("question")
+            .score.loc[study.splits["evaluation"]]
+        )
+        for name in (a, b)
+    ]
+    return difference(*(study.trait.sign * scores for scores in found), seed=study.settings.seed)
+
+
+def content_and_coherence(
+    study: Study, table: pd.DataFrame, site: Site, methods: list[str]
+) -> pd.DataFrame:
+    """Content kept against the unsteered answer, and perplexity under the source model.
+
+    One row a method at the chosen dose (the unsteered and the instructed answers at dose 0), each
+    column an `Estimate`; perplexity is averaged as its logarithm and given back as perplexity.
+    """
+    questions = study.splits["evaluation"]
+    base = _texts(table, UNSTEERED, 0.0, questions)
+    rows = []
+    for method in methods:
+        at_zero = method in (UNSTEERED, "instruction")
+        dose = 0.0 if at_zero else study.trait.sign * site.dose
+        texts = _texts(table, method, dose, questions)
+        scores = {
+            **content.rouge(base, texts),
+            "tfidf": content.tfidf_cosine(base, texts),
+            "entities": content.entity_retention(base, texts),
+            "embedding": content.embedding_cosine(base, texts),
+        }
+        row = {name: mean_ci(values, study.settings.seed) for name, values in scores.items()}
+        logs = np.log(perplexity(study.source, questions, texts, study.store))
+        row["perplexity"] = Estimate(*np.exp(mean_ci(logs, study.settings.seed)))
+        rows.append({"method": method, **row})
+    return pd.DataFrame(rows)
+
+
+def _texts(table: pd.DataFrame, method: str, dose: float, questions: list[str]) -> list[str]:
+    cell = table[(table.method == method) & (table.dose == dose)].set_index("question")
+    return list(cell.text.loc[questions])
+
+
+def _filled(values: pd.Series) -> np.ndarray:
+    """A text without a score (an empty answer) counts as no effect, not as missing at random."""
+    return values.fillna(0.0).to_numpy()
+
+
+class VerdictH1(NamedTuple):
+    """H1: does the model's own vector steer it? `passed` if the direction score is above 0.7."""
+
+    direction: Estimate
+    effect: Estimate
+    passed: bool
+
+    def as_record(self) -> dict:
+        """Plain values for a results file."""
+        return {
+            "h1_direction": self.direction.as_json(),
+            "h1_effect": self.effect.as_json(),
+            "h1_passed": self.passed,
+        }
+
+
+def verdict_h1(study: Study, answers: pd.DataFrame, choice: dict) -> VerdictH1:
+    """Direction score and effect of a model's own vector at the setting that validation chose.
+
+    These come from the selection split, on which the setting was chosen: they say that the vector
+    works, not how well it will on new prompts.
+    """
+    questions = study.splits["selection"]
+    own = (answers.layer == choice["layer"]) & (answers.dose.abs() == choice["dose"])
+    base = answers[answers.method == UNSTEERED].set_index("question").loc[questions]
+    cell = answers[own & (answers.method == "own")].set_index("question").loc[questions]
+    effect = study.trait.sign * (cell.score - base.score)
+    moved = (np.sign(effect.fillna(0.0)) + 1) / 2
+    direction = mean_ci(moved.to_numpy(), study.settings.seed)
+    return VerdictH1(
+        direction, mean_ci(_filled(effect), study.settings.seed), direction.value > 0.7
+    )

@@ -1,0 +1,1 @@
+"""Automatic scores of steered text: trait (length), content and coherence."""

@@ -1,0 +1,67 @@
+"""How much of the trait is in an answer: one number a text, higher towards the positive pole."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from prefvec.metrics.coherence import log_likelihoods
+from prefvec.metrics.content import encode
+from prefvec.models.load import LoadedModel
+from prefvec.store import Store
+from prefvec.traits import Trait
+
+UNITS = {"length": "tokens", "likelihood": "nats/token", "embedding": "cosine"}
+
+
+def trait_scores(
+    trait: Trait,
+    questions: Sequence[str],
+    texts: Sequence[str],
+    n_tokens: Sequence[int],
+    limit: int,
+    judge: LoadedModel | None = None,
+    store: Store | None = None,
+) -> np.ndarray:
+    """Scores `[n]` in the unit `UNITS[trait.measure]`.
+
+    length: min(tokens, limit); likelihood: mean log-probability per token under the positive minus
+    under the negative instruction, by `judge` (a model other than the one that wrote the text);
+    embedding: cosine to the mean positive text minus cosine to the mean negative one. An empty text
+    has no likelihood or embedding score: NaN.
+    """
+    if trait.measure == "length":
+        return np.minimum(np.asarray(n_tokens, float), limit)
+    empty = np.array([not text.strip() for text in texts])
+    if trait.measure == "likelihood":
+        scores = _likelihood_ratio(trait, questions, texts, judge, store)
+    else:
+        poles = [
+            encode(group).mean(axis=0) for group in (trait.positive_texts, trait.negative_texts)
+        ]
+        positive, negative = (pole / np.linalg.norm(pole) for pole in poles)
+        scores = encode(texts) @ (positive - negative)
+    return np.where(empty, np.nan, scores)
+
+
+def _likelihood_ratio(
+    trait: Trait,
+    questions: Sequence[str],
+    texts: Sequence[str],
+    judge: LoadedModel,
+    store: Store | None,
+    max_tokens: int = 48,
+) -> np.ndarray:
+    pair = trait.instructions[0]
+    answers = [
+        judge.tokenizer(t, add_special_tokens=False)["input_ids"][:max_tokens] for t in texts
+    ]
+    sums = []
+    for instruction in (pair.positive, pair.negative):
+        prompts = [
+            judge.prompt.encode(judge.prompt.render(q, system=instruction)) for q in questions
+        ]
+        sums.append(
+            np.array([total for total, _ in log_likelihoods(judge, prompts, answers, store)])
+        )
+    counts = np.array([max(1, len(a)) for a in answers])
+    return (sums[0] - sums[1]) / counts

@@ -1,0 +1,169 @@
+"""Run a notebook with checked parameters: unknown names and wrong types never reach a kernel.
+
+papermill itself only warns about an unknown parameter and guesses types. Here the parameters cell
+is read as Python literals and is the contract.
+"""
+
+import ast
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from prefvec.errors import ConfigError, PrefvecError
+from prefvec.models.registry import require_white_box, resolve
+from prefvec.paths import NOTEBOOKS, ROOT
+from prefvec.profile import Settings, load_profile, suggest
+from prefvec.traits import load_trait
+
+MODEL_PARAMETERS = ("source", "target", "model")
+TRAIT_PARAMETERS = ("trait", "control_trait")
+
+
+def find_notebook(name: str) -> Path:
+    """A notebook by path, by name (`03_direct_transfer`) or by number (`03`)."""
+    path = Path(name)
+    if path.suffix == ".ipynb" and path.is_file():
+        return path.absolute()
+    found = sorted(NOTEBOOKS.glob(f"{path.stem}*.ipynb"))
+    if len(found) != 1:
+        known = ", ".join(sorted(p.stem for p in NOTEBOOKS.glob("*.ipynb")))
+        raise ConfigError(f"notebook '{name}' is unknown: use one of {known}")
+    return found[0]
+
+
+def parameters_of(path: Path) -> dict[str, object]:
+    """Names and default values of a notebook's `parameters` cell.
+
+    Raises ConfigError when there is not exactly one such cell, or a default is not a literal.
+    """
+    import nbformat
+
+    notebook = nbformat.read(path, as_version=4)
+    cells = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    if len(cells) != 1:
+        raise ConfigError(
+            f"{path.name}: needs exactly one cell tagged `parameters`, has {len(cells)}"
+        )
+    values = {}
+    for node in ast.parse(cells[0].source).body:
+        target = (
+            node.target if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [None])[0]
+        )
+        try:
+            values[target.id] = ast.literal_eval(node.value)
+        except (AttributeError, ValueError, TypeError) as error:
+            raise ConfigError(
+                f"{path.name}: line {node.lineno} of the parameters cell is not `name = literal`"
+            ) from error
+    return values
+
+
+def checked_parameters(path: Path, given: dict[str, object]) -> dict[str, object]:
+    """The given parameters if the notebook knows them and their types and values are right.
+
+    Raises ConfigError or TraitError naming the parameter and the fix.
+    """
+    defaults = parameters_of(path)
+    for name, value in given.items():
+        if name not in defaults:
+            raise ConfigError(f"{path.stem}: unknown parameter '{name}'{suggest(name, defaults)}")
+        _check_type(path, name, value, defaults[name])
+    values = {**defaults, **given}
+    for name in MODEL_PARAMETERS:
+        if name in values:
+            require_white_box(resolve(str(values[name])))
+    for name in TRAIT_PARAMETERS:
+        if name in values:
+            load_trait(str(values[name]))
+    known = {k: v for k, v in values.items() if k in Settings.model_fields}
+    model = values.get("model", "unset")
+    Settings.checked({"source": model, "target": model, **known})
+    return given
+
+
+def execute(path: Path, given: dict[str, object], output: Path) -> Path:
+    """Execute a notebook with papermill; `output` appears only when it ran to its end.
+
+    Raises PrefvecError with the failing cell's error on one line; the partly executed notebook is
+    kept beside the output as `<name>.failed.ipynb`.
+    """
+    checked_parameters(path, given)
+    import logging
+
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    logging.getLogger("papermill").setLevel(logging.WARNING)
+    output = Path(output).absolute()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    working = output.with_name(f".{output.stem}.running.ipynb")
+    failed = output.with_name(f"{output.stem}.failed.ipynb")
+    _die_with_pipeline()
+    try:
+        papermill.execute_notebook(
+            str(path), str(working), parameters=given, kernel_name="python3", cwd=str(ROOT),
+            progress_bar={"disable": None, "desc": path.stem},
+        )  # fmt: skip
+    except PapermillExecutionError as error:
+        os.replace(working, failed)
+        raise PrefvecError(
+            f"{path.stem} stopped: {error.evalue or error.ename} (executed up to there: {failed})"
+        ) from error
+    except RuntimeError as error:
+        if "Kernel died" in str(error):
+            raise PrefvecError(
+                f"{path.stem}: its kernel died, most likely for want of memory: close other "
+                "programs, or lower n_styles and n_evaluation"
+            ) from error
+        raise
+    else:
+        failed.unlink(missing_ok=True)
+        os.replace(working, output)
+    finally:
+        working.unlink(missing_ok=True)
+    return output
+
+
+def profile_parameters(path: Path, profile: str, chosen: dict[str, object]) -> dict[str, object]:
+    """A profile's settings as far as the notebook declares them, and what was chosen on top."""
+    declared = parameters_of(path)
+    settings = load_profile(profile).settings
+    values = {k: v for k, v in settings.items() if k in declared}
+    if "profile" in declared:
+        values["profile"] = profile
+    return {**values, **chosen}
+
+
+def _check_type(path: Path, name: str, value: object, default: object) -> None:
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return
+    if type(value) is not type(default):
+        raise ConfigError(
+            f"{path.stem}: parameter '{name}' must be {type(default).__name__} like {default!r}, "
+            f"got {type(value).__name__} {value!r}"
+        )
+    if isinstance(default, list) and default:
+        for item in value:
+            _check_type(path, f"{name}[…]", item, default[0])
+
+
+def _die_with_pipeline() -> None:
+    """End with the pipeline that started this stage, even if that was killed outright, so that a
+    repeated command never meets an orphan of the first."""
+    parent = int(os.environ.get("PREFVEC_PIPELINE_PID", 0))
+    if not parent:
+        return
+
+    def watch() -> None:
+        while True:
+            time.sleep(1)
+            try:
+                os.kill(parent, 0)
+            except ProcessLookupError:
+                print("the pipeline that started this stage is gone: stopping", file=sys.stderr)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,121 @@
+"""Typed configuration: what a notebook takes as parameters, and the profiles that override it."""
+
+import difflib
+from functools import lru_cache
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from prefvec.errors import ConfigError
+from prefvec.paths import CONFIG
+
+
+class Settings(BaseModel):
+    """Everything a run depends on. Notebooks declare the same names in their parameters cell."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    profile: str = Field("quick", description="name of the results folder")
+    source: str = Field(description="model the vector is found in")
+    target: str = Field(description="model it is carried to")
+    trait: str = Field("verbosity", description="built-in trait or path of a trait file")
+    control_trait: str = Field("formality", description="the wrong trait sent through the same map")
+    device: str = Field("auto", description="auto, cpu, cuda, mps")
+    dtype: str = Field("auto", description="auto, float32, bfloat16, float16")
+    seed: int = Field(0, ge=0, description="seed of random controls, folds and bootstrap")
+    n_instructions: int = Field(2, ge=1, le=5, description="instruction pairs used for extraction")
+    n_extraction: int = Field(16, ge=2, description="questions of the extraction split")
+    n_styles: int = Field(32, ge=5, description="styles of the alignment bank")
+    n_alignment: int = Field(12, ge=2, description="questions of the alignment split")
+    n_selection: int = Field(12, ge=4, description="questions of the selection split")
+    n_evaluation: int = Field(24, ge=4, description="questions of the evaluation split")
+    n_random: int = Field(2, ge=1, description="norm-matched random directions")
+    max_new_tokens: int = Field(48, ge=8, description="limit of an answer, in tokens")
+    layer_fractions: list[float] = Field([0.4, 0.5, 0.6], min_length=1)
+    intervention_layer: int = Field(-1, ge=-1, description="source layer; −1: by validation")
+    doses: list[float] = Field([0.5, 1.0, 1.5], min_length=1, description="own-vector lengths")
+    penalties: list[float] = Field([0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0], min_length=2)
+
+    @field_validator("layer_fractions")
+    @classmethod
+    def _fractions(cls, values: list[float]) -> list[float]:
+        if any(not 0 <= v <= 1 for v in values):
+            raise ValueError("every fraction must lie in [0, 1]")
+        return values
+
+    @field_validator("doses", "penalties")
+    @classmethod
+    def _positive(cls, values: list[float]) -> list[float]:
+        if any(not v > 0 for v in values) or sorted(set(values)) != values:
+            raise ValueError("values must be above 0 and in rising order")
+        return values
+
+    @classmethod
+    def from_namespace(cls, namespace: dict) -> "Settings":
+        """Settings from a notebook's variables: `Settings.from_namespace(globals())`."""
+        return cls.checked({k: v for k, v in namespace.items() if k in cls.model_fields})
+
+    @classmethod
+    def checked(cls, values: dict) -> "Settings":
+        """Settings from a mapping. Raises ConfigError naming the parameter at fault."""
+        unknown = set(values) - set(cls.model_fields)
+        if unknown:
+            name = sorted(unknown)[0]
+            raise ConfigError(f"unknown parameter '{name}'{suggest(name, cls.model_fields)}")
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(map(str, problem["loc"]))
+            raise ConfigError(
+                f"parameter '{where}': {problem['msg']} (got {problem['input']!r})"
+            ) from error
+
+
+class Profile(BaseModel):
+    """A named set of pairs, traits and settings: `config/<name>.yaml`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    description: str
+    pairs: tuple[tuple[str, str], ...] = Field(min_length=1)
+    traits: tuple[str, ...] = Field(min_length=1)
+    settings: dict = {}
+
+    def settings_for(self, source: str, target: str, trait: str) -> Settings:
+        """The full settings of one cell of the study."""
+        given = {**self.settings, "profile": self.name}
+        return Settings.checked({**given, "source": source, "target": target, "trait": trait})
+
+    @property
+    def models(self) -> list[str]:
+        """Every model of the profile, in order of appearance."""
+        return list(dict.fromkeys(model for pair in self.pairs for model in pair))
+
+
+@lru_cache
+def load_profile(name: str) -> Profile:
+    """A profile by name or path. Raises ConfigError naming the file and field."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else CONFIG / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(p.stem for p in CONFIG.glob("*.yaml"))
+        raise ConfigError(
+            f"unknown profile '{name}': use one of {', '.join(known)} or a .yaml path"
+        )
+    try:
+        profile = Profile(**yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (ValidationError, yaml.YAMLError, TypeError) as error:
+        detail = error.errors()[0] if isinstance(error, ValidationError) else None
+        reason = f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" if detail else str(error)
+        raise ConfigError(f"profile {path}: {reason}") from error
+    profile.settings_for(*profile.pairs[0], profile.traits[0])  # every value checked once, early
+    return profile
+
+
+def suggest(name: str, known) -> str:
+    """`: did you mean 'x'? known: …` for an error message."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    hint = f": did you mean '{close[0]}'?" if close else ":"
+    return f"{hint} known: {', '.join(sorted(known))}"

@@ -1,0 +1,104 @@
+"""One notebook run: where its figures, tables, numbers, records and manifest go."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from prefvec.paths import FIGURES, pair_name, run_dir
+from prefvec.report import figures
+from prefvec.report.manifest import write_manifest
+from prefvec.report.numbers import Numbers
+from prefvec.report.tables import write_table
+from prefvec.stats import Estimate
+from prefvec.store import write_json, write_text
+from prefvec.study import Study
+from prefvec.transfer import Site
+
+
+class Run:
+    """The outputs of one stage, under `data/results/<profile>/<parts…>/` and
+    `figures/<profile>/<parts…>/`."""
+
+    def __init__(self, stage: str, profile: str, *parts: str):
+        self.stage = stage
+        self.parts = parts
+        self.folder = run_dir(profile, *parts)
+        self.figures = FIGURES.joinpath(profile, *parts)
+        self.figures.mkdir(parents=True, exist_ok=True)
+        self.numbers = Numbers(f"notebooks/{stage}")
+        figures.use_style()
+
+    @classmethod
+    def of_pair(cls, stage: str, study: Study) -> "Run":
+        """A stage that belongs to a directed pair and a trait."""
+        s = study.settings
+        return cls(stage, s.profile, pair_name(s.source, s.target), study.trait.name)
+
+    def key(self, name: str) -> str:
+        """A number key that says which run it is from: `<parts…>.<name>`."""
+        return ".".join([*self.parts, name]).lower()
+
+    def number(self, name: str, value, unit: str = "", digits: int = 2) -> None:
+        """Record a number of this run for the paper."""
+        self.numbers.add(self.key(name), value, unit, digits)
+
+    def figure(self, figure: plt.Figure, name: str) -> plt.Figure:
+        """Save a figure as PDF and PNG; give it back for display."""
+        return figures.save(figure, self.figures, name)
+
+    def table(self, frame: pd.DataFrame, name: str, align: str | None = None) -> pd.DataFrame:
+        """Save a table for LaTeX; give it back for display."""
+        write_table(frame, self.folder / "tables" / f"{name}.tex", align)
+        return frame
+
+    def answers(self, table: pd.DataFrame) -> Path:
+        """Save the generations, so that every score can be computed again."""
+        path = self.folder / f"generations_{self.stage[:2]}.jsonl"
+        return write_text(path, table.to_json(orient="records", lines=True, force_ascii=False))
+
+    def close(self, study: Study | None = None, records: list[dict] | None = None, **extra) -> Path:
+        """Write numbers, records and, last, the manifest: with it the stage is complete."""
+        number = self.stage[:2]
+        self.numbers.save(self.folder / f"numbers_{number}.json")
+        if records is not None:
+            write_json(self.folder / f"results_{number}.json", records)
+        return write_manifest(self.folder / f"manifest_{number}.json", self.stage, study, extra)
+
+
+def result_records(
+    study: Study, site: Site, summary: pd.DataFrame, metrics: list[str]
+) -> list[dict]:
+    """One record a (method, dose, metric), in the layout of `experiment_results.json`."""
+    s = study.settings
+    records = []
+    for row in summary.to_dict("records"):
+        te = row.get("te", Estimate(float("nan"), float("nan"), float("nan")))
+        te_value, te_low, te_high = te.as_json()
+        for metric in metrics:
+            value = row[metric]
+            if not isinstance(value, Estimate):
+                value = Estimate(float(value), float("nan"), float("nan"))
+            number, low, high = value.as_json()
+            records.append(
+                {
+                    "source": s.source,
+                    "target": s.target,
+                    "trait": study.trait.name,
+                    "method": row["method"],
+                    "dose": row.get("dose"),
+                    "dose_unit": "own-vector length",
+                    "layer_source": site.layer_source,
+                    "layer_target": site.layer_target,
+                    "n": row.get("n", len(study.splits["evaluation"])),
+                    "metric": metric,
+                    "value": number,
+                    "ci_low": low,
+                    "ci_high": high,
+                    "transfer_efficiency": te_value if metric == "effect" else None,
+                    "te_ci_low": te_low if metric == "effect" else None,
+                    "te_ci_high": te_high if metric == "effect" else None,
+                    "split_hashes": study.split_hashes,
+                }
+            )
+    return records

@@ -1,0 +1,56 @@
+"""Tables for LaTeX: pandas in, booktabs and siunitx out, everything escaped."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from prefvec.stats import Estimate
+from prefvec.store import write_text
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "λ": r"$\lambda$", "→": r"$\rightarrow$",
+    "−": r"$-$", "²": r"$^2$", "≥": r"$\geq$", "×": r"$\times$",
+}  # fmt: skip
+
+
+def escape(text: str) -> str:
+    """Text that LaTeX prints as it is, whatever characters it holds."""
+    return "".join(_SPECIAL.get(c, c) for c in str(text))
+
+
+def interval_text(estimate: Estimate, digits: int = 2, scale: float = 1.0) -> str:
+    """`value [low, high]` in maths mode; a dash where it is undefined."""
+    if not np.isfinite(estimate.value):
+        return "--"
+    value, low, high = (f"{scale * x:.{digits}f}" for x in estimate)
+    return f"${value}$" if "nan" in (low, high) else f"${value}\\;[{low},\\,{high}]$"
+
+
+def write_table(frame: pd.DataFrame, path: Path, align: str | None = None) -> Path:
+    """Write a booktabs `tabular` (without the float around it).
+
+    Strings are escaped unless they are maths written by `interval_text`; numbers must have been
+    formatted by the caller. Column names are escaped too.
+    """
+    spec = align or "l" + "r" * (frame.shape[1] - 1)
+    lines = [rf"\begin{{tabular}}{{@{{}}{spec}@{{}}}}", r"\toprule"]
+    lines.append(" & ".join(escape(c) for c in frame.columns) + r" \\")
+    lines.append(r"\midrule")
+    for row in frame.itertuples(index=False):
+        lines.append(" & ".join(_cell(value) for value in row) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    return write_text(path, "\n".join(lines) + "\n")
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, Estimate):
+        return interval_text(value)
+    if isinstance(value, (int, np.integer)):
+        return rf"\num{{{value}}}"
+    if isinstance(value, (float, np.floating)):
+        return "--" if not np.isfinite(value) else rf"\num{{{value:.2f}}}"
+    text = str(value)
+    return text if text.startswith("$") and text.endswith("$") or text == "--" else escape(text)

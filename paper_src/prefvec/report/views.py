@@ -1,0 +1,78 @@
+"""Summaries as a reader sees them: a table for the notebook and the same one for LaTeX."""
+
+import pandas as pd
+
+from prefvec.report.figures import label
+from prefvec.report.tables import interval_text
+from prefvec.stats import Estimate
+
+QUALITY = {
+    "rougeL": "ROUGE-L",
+    "tfidf": "TF-IDF",
+    "entities": "entities kept",
+    "embedding": "embedding cosine",
+    "perplexity": "perplexity",
+}
+
+
+def plain(estimate: Estimate, digits: int = 2) -> str:
+    """`value [low, high]` as plain text."""
+    return interval_text(estimate, digits).replace("$", "").replace("\\;", " ").replace("\\", "")
+
+
+def at_dose(summary: pd.DataFrame, methods: list[str], dose: float) -> pd.DataFrame:
+    """The rows of methods at a signed dose; the unsteered and instructed answers have dose 0."""
+    zero = summary.method.isin(["unsteered", "instruction"])
+    chosen = summary[zero | (summary.dose == dose)].drop_duplicates("method")
+    return chosen.set_index("method").loc[methods].reset_index()
+
+
+def method_table(summary: pd.DataFrame, methods: list[str], dose: float) -> pd.DataFrame:
+    """For LaTeX: score, transfer efficiency, censored and collapsed shares of each method."""
+    return _methods(summary, methods, dose, interval_text)
+
+
+def method_frame(summary: pd.DataFrame, methods: list[str], dose: float) -> pd.DataFrame:
+    """The same for the notebook."""
+    return _methods(summary, methods, dose, plain).set_index("method")
+
+
+def quality_table(quality: pd.DataFrame) -> pd.DataFrame:
+    """For LaTeX: content and coherence scores."""
+    return _quality(quality, interval_text)
+
+
+def quality_frame(quality: pd.DataFrame) -> pd.DataFrame:
+    """The same for the notebook."""
+    return _quality(quality, plain).set_index("method")
+
+
+def examples(answers: pd.DataFrame, dose: float, methods: list[str], n: int) -> pd.DataFrame:
+    """The first `n` prompts with each method's answer, in the order of the split: not chosen."""
+    zero = answers.method.isin(["unsteered", "instruction"])
+    chosen = answers[(zero | (answers.dose == dose)) & answers.method.isin(methods)]
+    wide = chosen.pivot(index="question", columns="method", values="text")
+    order = list(dict.fromkeys(answers.question))[:n]
+    return wide.loc[order, methods].T.style.set_properties(
+        **{"text-align": "left", "white-space": "pre-wrap", "vertical-align": "top"}
+    )
+
+
+def _methods(summary, methods, dose, show) -> pd.DataFrame:
+    rows = at_dose(summary, methods, dose)
+    return pd.DataFrame(
+        {
+            "method": [label(m) for m in rows.method],
+            "score": [show(e, 1) for e in rows.score],
+            "transfer efficiency": [show(e, 2) for e in rows.te],
+            "censored": [f"{share:.2f}" for share in rows.censored],
+            "collapsed": [show(e, 2) for e in rows.collapse],
+        }
+    )
+
+
+def _quality(quality, show) -> pd.DataFrame:
+    columns = {"method": [label(m) for m in quality.method]}
+    for name, text in QUALITY.items():
+        columns[text] = [show(e, 1 if name == "perplexity" else 2) for e in quality[name]]
+    return pd.DataFrame(columns)

@@ -1,0 +1,90 @@
+"""Paired bootstrap intervals and transfer efficiency.
+
+The unit of resampling is the prompt: every condition answers the same prompts, so a resample takes
+the same prompts of all of them (Efron & Tibshirani 1993).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import bootstrap
+
+RESAMPLES = 4000
+
+
+class Estimate(NamedTuple):
+    """A value with its 95 % percentile interval; `low`/`high` are NaN where it has none."""
+
+    value: float
+    low: float
+    high: float
+
+    def as_json(self) -> list[float | None]:
+        """[value, low, high] with None for what is undefined."""
+        return [None if not np.isfinite(x) else float(x) for x in self]
+
+
+def paired_bootstrap(
+    samples: Sequence[np.ndarray],
+    statistic: Callable[..., np.ndarray],
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    level: float = 0.95,
+) -> Estimate:
+    """Percentile interval of a statistic of paired samples.
+
+    samples: arrays `[n]`, one value a prompt, same prompts in the same order; statistic: takes the
+    samples and `axis`, as scipy.stats.bootstrap asks. Needs n ≥ 2, else the interval is NaN.
+    """
+    value = float(statistic(*samples, axis=-1))
+    if len(samples[0]) < 2:
+        return Estimate(value, np.nan, np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        result = bootstrap(
+            tuple(samples), statistic, paired=True, vectorized=True, n_resamples=resamples,
+            confidence_level=level, method="percentile", rng=np.random.default_rng(seed),
+        )  # fmt: skip
+    draws = result.bootstrap_distribution
+    draws = np.where(np.isnan(draws), -np.inf, draws)  # 0/0: count it against the claim
+    tail = 100 * (1 - level) / 2
+    low, high = np.percentile(draws, [tail, 100 - tail], method="inverted_cdf")
+    return Estimate(value, float(low), float(high))
+
+
+def mean_ci(values: np.ndarray, seed: int = 0) -> Estimate:
+    """Mean of the values that are there, with its interval."""
+    values = np.asarray(values, float)
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return Estimate(np.nan, np.nan, np.nan)
+    return paired_bootstrap([values], np.mean, seed)
+
+
+def transfer_efficiency(
+    method: np.ndarray, random: np.ndarray, oracle: np.ndarray, seed: int = 0
+) -> Estimate:
+    """(method − random) / (oracle − random) of mean effects: 0 as good as a random vector of the
+    same length, 1 as good as the target's own vector.
+
+    Arrays `[n]` of effects, one a prompt. All NaN when the oracle does not beat the random vector
+    by an interval above 0: without an effect to transfer, its share has no meaning.
+    """
+    gap = paired_bootstrap([oracle, random], _difference, seed)
+    if not gap.low > 0:
+        return Estimate(np.nan, np.nan, np.nan)
+    return paired_bootstrap([method, random, oracle], _efficiency, seed)
+
+
+def difference(a: np.ndarray, b: np.ndarray, seed: int = 0) -> Estimate:
+    """mean(a) − mean(b) over the same prompts, with its paired interval."""
+    return paired_bootstrap([a, b], _difference, seed)
+
+
+def _difference(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
+    return a.mean(axis=axis) - b.mean(axis=axis)
+
+
+def _efficiency(m: np.ndarray, r: np.ndarray, o: np.ndarray, axis: int = -1) -> np.ndarray:
+    reference = r.mean(axis=axis)
+    return (m.mean(axis=axis) - reference) / (o.mean(axis=axis) - reference)

@@ -1,0 +1,156 @@
+"""One cell of the study: source, target, trait. Everything expensive is computed once and kept.
+
+A notebook asks for what it needs; what another notebook (or an interrupted run) has computed
+already comes from the content-addressed store.
+"""
+
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from prefvec.activations import Prompt, capture
+from prefvec.errors import ConfigError
+from prefvec.models.architecture import matching_layer
+from prefvec.models.load import LoadedModel, ModelPool
+from prefvec.models.prompt import Example
+from prefvec.models.registry import require_white_box, resolve
+from prefvec.profile import Settings
+from prefvec.store import Store
+from prefvec.traits import Trait, check_disjoint, load_questions, load_styles, load_trait
+from prefvec.vectors import SteeringVector, extract
+
+
+class Alignment(NamedTuple):
+    """Paired activations by layer, `[n, d_source]` and `[n, d_target]`, and the style of each row."""
+
+    source: dict[int, np.ndarray]
+    target: dict[int, np.ndarray]
+    styles: tuple[str, ...]
+
+
+class Study:
+    """What the notebooks share. All input is checked on construction, before any model loads."""
+
+    def __init__(
+        self, settings: Settings, pool: ModelPool | None = None, store: Store | None = None
+    ):
+        self.settings = settings
+        for name in (settings.source, settings.target):
+            require_white_box(resolve(name))
+        self.trait = load_trait(settings.trait)
+        self.control_trait = load_trait(settings.control_trait)
+        if self.control_trait.name == self.trait.name:
+            other = "silly" if self.trait.name == "formality" else "formality"
+            self.control_trait = load_trait(other)
+        self.splits = {
+            "extraction": load_questions("extraction", settings.n_extraction),
+            "alignment": load_questions("alignment", settings.n_alignment),
+            "selection": load_questions("selection", settings.n_selection),
+            "evaluation": load_questions("evaluation", settings.n_evaluation),
+        }
+        if self.trait.test_prompts:
+            tests = list(self.trait.test_prompts)
+            half = len(tests) // 2
+            if half < 2:
+                raise ConfigError(f"trait '{self.trait.name}' needs at least 4 `test_prompts`")
+            self.splits |= {"selection": tests[:half], "evaluation": tests[half:]}
+        # In-context questions are prompts too: none may be one that the numbers are read from.
+        self.split_hashes = check_disjoint({**self.splits, "in-context": self._shown_questions()})
+        self.store = store or Store()
+        self.pool = pool or ModelPool(settings.device, settings.dtype)
+
+    @property
+    def source(self) -> LoadedModel:
+        """The model the vector is found in."""
+        return self.pool.get(self.settings.source)
+
+    @property
+    def target(self) -> LoadedModel:
+        """The model it is carried to."""
+        return self.pool.get(self.settings.target)
+
+    def candidate_layers(self, loaded: LoadedModel) -> list[int]:
+        """Layers to choose among: the profile's fractions of the depth, or the one layer given."""
+        if self.settings.intervention_layer >= 0:
+            return [loaded.check_layer(self.settings.intervention_layer)]
+        return sorted({loaded.layer_at(f) for f in self.settings.layer_fractions})
+
+    def vector(self, loaded: LoadedModel, trait: Trait | None = None) -> SteeringVector:
+        """The study's trait in a model at every layer (another trait: at the candidate layers),
+        from the extraction split."""
+        every = range(loaded.n_layers) if trait is None else self.layers_of(loaded)
+        return extract(
+            loaded,
+            trait or self.trait,
+            self.splits["extraction"],
+            list(every),
+            n_instructions=self.settings.n_instructions,
+            store=self.store,
+        )
+
+    def layer_pairs(self) -> list[tuple[int, int]]:
+        """Candidate (source, target) layers: the target's at the same proportional depth."""
+        depths = self.source.n_layers, self.target.n_layers
+        return [
+            (layer, matching_layer(layer, *depths)) for layer in self.candidate_layers(self.source)
+        ]
+
+    def layers_of(self, loaded: LoadedModel) -> list[int]:
+        """The candidate layers of one of the pair's models."""
+        side = 0 if loaded.id == self.settings.source else 1
+        return sorted({pair[side] for pair in self.layer_pairs()})
+
+    @cached_property
+    def styles(self):
+        """Alignment styles without those close to the trait or to the control trait's opposite."""
+        return load_styles(self.trait.name, self.settings.n_styles)
+
+    def alignment(self) -> Alignment:
+        """Activations of the same ordinary styled prompts in both models, at the candidate layers
+        (last token).
+
+        Styles are given as instructions; as in-context examples when a model of the pair is a base
+        model, which ignores instructions.
+        """
+        in_context = "examples" in (self.source.prompt.kind, self.target.prompt.kind)
+        rows = [(style, q) for style in self.styles for q in self.splits["alignment"]]
+
+        def activations(loaded: LoadedModel) -> dict[int, np.ndarray]:
+            prompts = [
+                Prompt(
+                    loaded.prompt.encode(
+                        loaded.prompt.render(q, examples=style.examples)
+                        if in_context
+                        else loaded.prompt.render(q, system=style.instruction)
+                    )
+                )
+                for style, q in rows
+            ]
+            layers = self.layers_of(loaded)
+            return capture(loaded, prompts, layers, store=self.store, label="alignment")
+
+        return Alignment(
+            activations(self.source),
+            activations(self.target),
+            tuple(style.id for style, _ in rows),
+        )
+
+    def plain_prompt(self, loaded: LoadedModel, question: str) -> tuple[int, ...]:
+        """Token ids of a question asked neutrally."""
+        return tuple(loaded.prompt.encode(loaded.prompt.render(question)))
+
+    def instructed_prompt(self, loaded: LoadedModel, question: str) -> tuple[int, ...]:
+        """Token ids of a question with the trait simply asked for: the strong baseline."""
+        pole = self.trait.steer_to
+        if loaded.prompt.kind == "chat" and self.trait.instructions:
+            text = loaded.prompt.render(question, system=getattr(self.trait.instructions[0], pole))
+        else:
+            shown = [Example(e.question, getattr(e, pole)) for e in self.trait.examples]
+            text = loaded.prompt.render(question, examples=shown)
+        return tuple(loaded.prompt.encode(text))
+
+    def _shown_questions(self) -> list[str]:
+        traits = {t.name: t for t in (self.trait, self.control_trait)}
+        shown = [e.question for t in traits.values() for e in t.examples]
+        return shown + [e.question for e in load_styles(limit=1)[0].examples]
