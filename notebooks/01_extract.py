@@ -31,7 +31,7 @@ n_styles: int = 40  # styles of the alignment bank
 n_alignment: int = 8  # questions of the alignment set; pairs = styles × questions
 n_selection: int = 10  # questions on which layer and dose are chosen
 n_evaluation: int = 24  # questions that the reported numbers come from
-n_random: int = 2  # norm-matched random directions
+n_random: int = 4  # norm-matched random directions
 max_new_tokens: int = 48  # limit of an answer, tokens
 layer_fractions: list = [0.45, 0.5]  # candidate depths, 0 = first block, 1 = last
 intervention_layer: int = -1  # source layer; -1: chosen among the candidates
@@ -48,7 +48,7 @@ from prefvec.profile import Settings
 from prefvec.report import figures
 from prefvec.report.run import Run
 from prefvec.study import Study
-from prefvec.transfer import cosine
+from prefvec.vectors import split_half_cosine
 
 source = target = model
 study = Study(Settings.from_namespace(globals()))
@@ -79,20 +79,14 @@ run.figure(figures.norm_profile(norms, f"{study.trait.name} in {model}"), "norm_
 #
 # ## Is it one direction?
 #
-# Cosine between the vector taken from even and from odd questions. Near 1: the direction does not
-# depend on which questions were asked.
+# Cosine between the vectors taken from even and from odd pairs. Near 1: the direction does not depend
+# on which prompts were asked.
 
 # %%
-from prefvec.vectors import extract
-
-halves = [
-    extract(
-        loaded, study.trait, study.splits["extraction"][start::2], list(range(loaded.n_layers)),
-        n_instructions=n_instructions, store=study.store,
-    )
-    for start in (0, 1)
-]  # fmt: skip
-agreement = [cosine(halves[0].at(i), halves[1].at(i)) for i in range(loaded.n_layers)]
+layers = list(range(loaded.n_layers))
+agreement = split_half_cosine(
+    loaded, study.trait, study.splits["extraction"], layers, n_instructions, study.store
+)
 middle = study.candidate_layers(loaded)[-1]
 print(f"split-half cosine at layer {middle}: {agreement[middle]:.2f}")
 
@@ -100,5 +94,5 @@ print(f"split-half cosine at layer {middle}: {agreement[middle]:.2f}")
 path = vector.save(run.folder / "preference_vector")
 run.number("pairs", vector.card.n_pairs)
 run.number("split_half_cosine", agreement[middle])
-run.close(study, records=norms.assign(split_half_cosine=agreement).to_dict("records"))
-norms.assign(split_half_cosine=agreement).round(2).iloc[:: max(1, loaded.n_layers // 10)]
+run.close(study, records=norms.assign(split_half_cosine=norms.layer.map(agreement)).to_dict("records"))
+norms.assign(split_half_cosine=norms.layer.map(agreement)).round(2).iloc[:: max(1, loaded.n_layers // 10)]

@@ -33,7 +33,7 @@ n_styles: int = 40  # styles of the alignment bank
 n_alignment: int = 8  # questions of the alignment set; pairs = styles × questions
 n_selection: int = 10  # questions on which layer and dose are chosen
 n_evaluation: int = 24  # questions that the reported numbers come from
-n_random: int = 2  # norm-matched random directions
+n_random: int = 4  # norm-matched random directions
 max_new_tokens: int = 48  # limit of an answer, tokens
 layer_fractions: list = [0.45, 0.5]  # candidate depths, 0 = first block, 1 = last
 intervention_layer: int = -1  # source layer; -1: chosen among the candidates
@@ -69,7 +69,7 @@ candidates.round(2)
 
 # %%
 directions = direct_methods(study, site)
-answers = evaluate(study, site, directions, curve=["oracle", *[m for m in directions if "random_" in m[:7]]])
+answers = evaluate(study, site, directions, curve=["oracle", "random_0"])
 summary = summarise(study, answers)
 dose = study.trait.sign * site.dose
 shown = ["unsteered", "instruction", "oracle", *DIRECT, "random"]

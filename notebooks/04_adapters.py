@@ -33,7 +33,7 @@ n_styles: int = 40  # styles of the alignment bank
 n_alignment: int = 8  # questions of the alignment set; pairs = styles × questions
 n_selection: int = 10  # questions on which layer and dose are chosen
 n_evaluation: int = 24  # questions that the reported numbers come from
-n_random: int = 2  # norm-matched random directions
+n_random: int = 4  # norm-matched random directions
 max_new_tokens: int = 48  # limit of an answer, tokens
 layer_fractions: list = [0.45, 0.5]  # candidate depths, 0 = first block, 1 = last
 intervention_layer: int = -1  # source layer; -1: chosen among the candidates
@@ -90,8 +90,7 @@ pd.DataFrame(maps.diagnostics).T.round(3)
 # ## Steering the target
 
 # %%
-main = ["oracle", "ridge_concept", *[m for m in directions if m.startswith("random_")]]
-answers = evaluate(study, site, directions, curve=main)
+answers = evaluate(study, site, directions, curve=["oracle", "ridge_concept", "random_0"])
 summary = summarise(study, answers)
 dose = study.trait.sign * site.dose
 shown = [
@@ -113,10 +112,10 @@ run.figure(figures.efficiency_bars(summary, bars, dose, title), "adapter_efficie
 # ## Content and coherence
 #
 # Against the unsteered answer to the same question; perplexity is under the *source* model, on at most
-# the first 48 tokens.
+# the first 32 tokens.
 
 # %%
-quality = content_and_coherence(study, answers, site, ["unsteered", "instruction", "oracle", "ridge_concept", "random_0"])
+quality = content_and_coherence(study, answers, site, ["unsteered", "oracle", "ridge_concept", "random_0"])
 run.table(views.quality_table(quality), "quality", align="lrrrrr")
 views.quality_frame(quality)
 

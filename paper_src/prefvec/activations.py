@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,10 @@ from prefvec.store import Store
 
 Pooling = Literal["last", "mean"]
 CAPTURE_VERSION = 1  # raise when the numbers that capture returns change
+
+
+MIN_SHARED = 8  # tokens that prompts must have in common for their prefix to be computed once
+MAX_MEMBERS = 64
 
 
 class _Deepest(Exception):
@@ -55,7 +59,7 @@ def capture(
     Layer i is the output of block i. `last` takes the last token; `mean` the answer's tokens
     (all tokens but the first if a prompt has no answer). The first token (BOS or attention sink)
     and padding are never in a mean. The forward pass
-    stops after the deepest layer. With a store, a repeated call costs a file read.
+    stops after the deepest layer, and a beginning that prompts share is computed once. With a store, a repeated call costs a file read.
 
     Raises ConfigError for a layer out of range or an empty prompt list.
     """
@@ -119,6 +123,13 @@ def pad_id(loaded: LoadedModel) -> int:
     return found if found is not None else min(loaded.stop_ids)
 
 
+class _Group(NamedTuple):
+    """Prompts (by index) that begin with the same `shared` tokens, which are computed once."""
+
+    shared: int
+    members: tuple[int, ...]
+
+
 @torch.inference_mode()
 def _capture(
     loaded: LoadedModel,
@@ -130,22 +141,96 @@ def _capture(
     label: str,
 ) -> dict[str, np.ndarray]:
     out = {layer: np.empty((len(prompts), loaded.width), np.float32) for layer in layers}
-    batches = length_sorted_batches([len(p.ids) for p in prompts], tokens_per_batch)
     bar = tqdm(total=len(prompts), desc=f"{label} · {loaded.id}", unit="prompt", disable=None)
-    for batch in batches:
-        chosen = [prompts[i] for i in batch]
-        ids, mask, positions = pad_left([p.ids for p in chosen], pad_id(loaded), loaded.device)
-        weights = _pooling_weights(chosen, ids.shape[1], pooling).to(loaded.device)
-        pooled: dict[int, torch.Tensor] = {}
-        with _reading(loaded, layers, component, weights, pooled), suppress(_Deepest):
-            loaded.model(
-                input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False
-            )
+    groups = _groups(prompts, pooling)
+    # What a group costs: its prefix and the rest of each member.
+    costs = [g.shared + sum(len(prompts[i].ids) - g.shared for i in g.members) for g in groups]
+    for batch in length_sorted_batches(costs, tokens_per_batch):
+        chosen = [groups[i] for i in batch]
+        members = [i for group in chosen for i in group.members]
+        pooled = _pass(loaded, prompts, chosen, layers, component, pooling)
         for layer in layers:
-            out[layer][batch] = pooled[layer].float().cpu().numpy()
-        bar.update(len(batch))
+            out[layer][members] = pooled[layer].float().cpu().numpy()
+        bar.update(len(members))
     bar.close()
     return {str(layer): array for layer, array in out.items()}
+
+
+def _groups(prompts: Sequence[Prompt], pooling: Pooling) -> list[_Group]:
+    """Group prompts by a common beginning, where that saves more than it costs.
+
+    Only the last token is read from a group, so `mean` pooling never shares.
+    """
+    if pooling != "last":
+        return [_Group(0, (i,)) for i in range(len(prompts))]
+    groups: list[_Group] = []
+    for i in sorted(range(len(prompts)), key=lambda i: prompts[i].ids):
+        if groups:
+            shared, members = groups[-1]
+            common = _common(prompts[members[0]].ids, prompts[i].ids)
+            if shared:
+                common = min(common, shared)
+            # Never share a whole prompt (its last token is read), nor shrink a good prefix much.
+            common = min(common, len(prompts[i].ids) - 1, len(prompts[members[0]].ids) - 1)
+            if common >= max(MIN_SHARED, 0.75 * shared) and len(members) < MAX_MEMBERS:
+                groups[-1] = _Group(common, (*members, i))
+                continue
+        groups.append(_Group(0, (i,)))
+    return groups
+
+
+def _common(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+    return next(
+        (k for k, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
+    )
+
+
+def _pass(
+    loaded: LoadedModel,
+    prompts: Sequence[Prompt],
+    groups: Sequence[_Group],
+    layers: list[int],
+    component: Component,
+    pooling: Pooling,
+) -> dict[int, torch.Tensor]:
+    """Pooled activations of some groups, members in order: prefixes first, then the rests."""
+    from transformers import DynamicCache
+
+    pad, device = pad_id(loaded), loaded.device
+    pooled: dict[int, torch.Tensor] = {}
+    rests = [prompts[i].ids[g.shared :] for g in groups for i in g.members]
+    ids, mask, positions = pad_left(rests, pad, device)
+    whole = [
+        Prompt(rest, prompts[i].answer_start)
+        for rest, i in zip(rests, (i for g in groups for i in g.members), strict=True)
+    ]
+    weights = _pooling_weights(whole, ids.shape[1], pooling).to(device)
+    cache = None
+    if any(g.shared for g in groups):
+        cache = DynamicCache(config=loaded.model.config)
+        first = [prompts[g.members[0]].ids[: max(1, g.shared)] for g in groups]
+        prefix_ids, prefix_mask, prefix_positions = pad_left(first, pad, device)
+        alone = torch.tensor([g.shared == 0 for g in groups], device=device)
+        prefix_mask[alone] = 0  # a prompt on its own has no prefix: nothing of it may be attended
+        with _reading(loaded, layers, component, torch.zeros(prefix_ids.shape, device=device), {}):
+            _forward(loaded, prefix_ids, prefix_mask, prefix_positions, cache)
+        repeats = torch.tensor([len(g.members) for g in groups], device=device)
+        rows = torch.arange(len(groups), device=device).repeat_interleave(repeats)
+        cache.batch_select_indices(rows)
+        prefix_mask = prefix_mask[rows]
+        positions = positions + prefix_mask.sum(dim=1, keepdim=True)
+        mask = torch.cat([prefix_mask, mask], dim=1)
+    with _reading(loaded, layers, component, weights, pooled):
+        _forward(loaded, ids, mask, positions, cache)
+    return pooled
+
+
+def _forward(loaded: LoadedModel, ids, mask, positions, cache) -> None:
+    with suppress(_Deepest):
+        loaded.model(
+            input_ids=ids, attention_mask=mask, position_ids=positions,
+            past_key_values=cache, use_cache=cache is not None,
+        )  # fmt: skip
 
 
 def _pooling_weights(prompts: Sequence[Prompt], width: int, pooling: Pooling) -> torch.Tensor:

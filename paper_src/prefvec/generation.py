@@ -43,7 +43,7 @@ def generate(
     max_new_tokens: int,
     temperature: float = 0.0,
     store: Store | None = None,
-    rows_per_batch: int = 64,
+    rows_per_batch: int = 160,
     label: str = "generate",
 ) -> list[Generation]:
     """Answers in the order of `requests`; temperature 0 is greedy.

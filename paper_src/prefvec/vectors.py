@@ -193,6 +193,26 @@ def contrast_prompts(
     return list(positive), list(negative)
 
 
+def split_half_cosine(
+    loaded: LoadedModel,
+    trait: Trait,
+    questions: Sequence[str],
+    layers: Sequence[int],
+    n_instructions: int | None = None,
+    store: Store | None = None,
+) -> dict[int, float]:
+    """Cosine between the vectors of even and odd pairs by layer: near 1, the direction does not
+    depend on which prompts were asked."""
+    positive, negative = contrast_prompts(loaded, trait, questions, n_instructions)
+    both = capture(loaded, positive + negative, layers, store=store)
+    n = len(positive)
+    out = {}
+    for layer, acts in both.items():
+        a, b = (difference_in_means(acts[:n][i::2], acts[n:][i::2]) for i in (0, 1))
+        out[layer] = float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+    return out
+
+
 def extract(
     loaded: LoadedModel,
     trait: Trait,

@@ -83,14 +83,18 @@ def perplexity(
     questions: Sequence[str],
     texts: Sequence[str],
     store: Store | None = None,
-    max_tokens: int = 48,
+    max_tokens: int = 32,
 ) -> np.ndarray:
-    """Perplexity of each text as an answer to its question under another model; NaN if empty.
+    """Perplexity of each text after its question, as plain text, under another model; NaN if empty.
 
     Only the first `max_tokens` tokens count, so that long answers do not weigh by their length.
     """
     pairs = list(dict.fromkeys(zip(questions, texts, strict=True)))
-    prompts = [judge.prompt.encode(judge.prompt.render(q)) for q, _ in pairs]
+    start = [judge.tokenizer.bos_token_id] if judge.tokenizer.bos_token_id is not None else []
+    prompts = [
+        [*start, *judge.tokenizer(f"{q}\n", add_special_tokens=False)["input_ids"]]
+        for q, _ in pairs
+    ]
     answers = [
         judge.tokenizer(t, add_special_tokens=False)["input_ids"][:max_tokens] for _, t in pairs
     ]

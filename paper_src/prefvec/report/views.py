@@ -17,7 +17,7 @@ QUALITY = {
 
 def plain(estimate: Estimate, digits: int = 2) -> str:
     """`value [low, high]` as plain text."""
-    return interval_text(estimate, digits).replace("$", "").replace("\\;", " ").replace("\\", "")
+    return interval_text(estimate, digits).replace("$", "").replace("\\;", " ").replace("\\,", " ")
 
 
 def at_dose(summary: pd.DataFrame, methods: list[str], dose: float) -> pd.DataFrame:

@@ -1,0 +1,206 @@
+# The DAG of the paper: one rule a notebook, executed by papermill with checked parameters.
+# A rule's inputs include every library module its notebook imports, so an edit reruns what it
+# touches; generations and activations come back from the content-addressed store.
+#
+# Started by `prefvec run` (run_all.sh), which passes the profile as the configuration:
+#   snakemake --configfile .prefvec/profile-quick.json --cores 2
+
+import json
+import re
+from glob import glob
+
+from prefvec import pipeline
+from prefvec.notebooks import find_notebook, parameters_of
+from prefvec.paths import RESULTS, ROOT, pair_name, slug
+from prefvec.profile import Profile
+from prefvec.traits import TRAITS, load_trait
+
+PROFILE = Profile(**{k: v for k, v in config.items() if k in Profile.model_fields})
+OUT = f"{RESULTS}/{PROFILE.name}"
+MODELS = {slug(name): name for name in PROFILE.models}
+PAIRS = {pair_name(*pair): pair for pair in PROFILE.pairs}
+TRAIT_OF = {load_trait(name).name: name for name in PROFILE.traits}
+TEX_SOURCES = ["paper_src/tex/main.tex", *sorted(glob("paper_src/tex/sections/*.tex"))]
+DATA = ["data/models.yaml", "data/prompts/questions.yaml", "data/prompts/styles.yaml"]
+
+
+def trait_file(wildcards):
+    name = TRAIT_OF[wildcards.trait]
+    return name if "." in name else f"{TRAITS}/{name}.yaml"
+
+
+def code(notebook):
+    return [f"notebooks/{notebook}.py", *pipeline.library_inputs(notebook)]
+
+
+def parameters(notebook, **chosen):
+    """The stage's parameters as JSON: the profile's settings that the notebook declares."""
+    declared = parameters_of(find_notebook(notebook))
+    settings = {k: v for k, v in PROFILE.settings.items() if k in declared}
+    return json.dumps({**settings, "profile": PROFILE.name, **chosen}, sort_keys=True)
+
+
+def stage_of_pair(notebook):
+    """Parameters of a stage that belongs to a pair, as a function of the wildcards."""
+    def of(wildcards):
+        source, target = PAIRS[wildcards.pair]
+        return parameters(notebook, source=source, target=target, trait=TRAIT_OF[wildcards.trait])
+    return of
+
+
+def stage_of_model(notebook):
+    """Parameters of a stage that belongs to one model."""
+    def of(wildcards):
+        return parameters(notebook, model=MODELS[wildcards.model], trait=TRAIT_OF[wildcards.trait])
+    return of
+
+
+def models_of_pair(wildcards):
+    return [f".prefvec/models/{slug(name)}" for name in PAIRS[wildcards.pair]]
+
+
+RUN = "python -m prefvec.cli notebook {params.notebook} --output {output.notebook:q} --json {params.json:q}"
+
+
+wildcard_constraints:
+    model="|".join(map(re.escape, MODELS)),
+    pair="|".join(map(re.escape, PAIRS)),
+    trait="|".join(map(re.escape, TRAIT_OF)),
+
+
+rule all:
+    input:
+        f"{OUT}/manifest_09.json",
+        ["paper_src/tex/main.pdf"] if int(config.get("pdf", 1)) else [],
+
+
+rule model:
+    output:
+        touch(".prefvec/models/{model}"),
+    params:
+        name=lambda w: MODELS[w.model],
+    shell:
+        "python -m prefvec.cli fetch {params.name:q}"
+
+
+rule architectures:
+    input:
+        ancient(expand(".prefvec/models/{model}", model=MODELS)),
+        DATA[0],
+        code("00_architectures"),
+    output:
+        notebook=f"{OUT}/notebooks/00_architectures.ipynb",
+        manifest=f"{OUT}/manifest_00.json",
+        table=f"{OUT}/tables/architectures.tex",
+    params:
+        notebook="00_architectures",
+        json=parameters("00_architectures", models=PROFILE.models),
+    threads: workflow.cores
+    shell:
+        RUN
+
+
+rule extract:
+    input:
+        ancient(".prefvec/models/{model}"),
+        DATA,
+        trait_file,
+        code("01_extract"),
+    output:
+        notebook=f"{OUT}/{{model}}/{{trait}}/notebooks/01_extract.ipynb",
+        manifest=f"{OUT}/{{model}}/{{trait}}/manifest_01.json",
+        vector=f"{OUT}/{{model}}/{{trait}}/preference_vector.json",
+    params:
+        notebook="01_extract",
+        json=stage_of_model("01_extract"),
+    threads: workflow.cores
+    shell:
+        RUN
+
+
+rule validate:
+    input:
+        ancient(f"{OUT}/{{model}}/{{trait}}/manifest_01.json"),
+        DATA,
+        trait_file,
+        code("02_validate"),
+    output:
+        notebook=f"{OUT}/{{model}}/{{trait}}/notebooks/02_validate.ipynb",
+        manifest=f"{OUT}/{{model}}/{{trait}}/manifest_02.json",
+    params:
+        notebook="02_validate",
+        json=stage_of_model("02_validate"),
+    threads: workflow.cores
+    shell:
+        RUN
+
+
+rule direct_transfer:
+    input:
+        ancient(models_of_pair),
+        DATA,
+        trait_file,
+        code("03_direct_transfer"),
+    output:
+        notebook=f"{OUT}/{{pair}}/{{trait}}/notebooks/03_direct_transfer.ipynb",
+        manifest=f"{OUT}/{{pair}}/{{trait}}/manifest_03.json",
+        results=f"{OUT}/{{pair}}/{{trait}}/results_03.json",
+    params:
+        notebook="03_direct_transfer",
+        json=stage_of_pair("03_direct_transfer"),
+    threads: workflow.cores
+    shell:
+        RUN
+
+
+rule adapters:
+    input:
+        ancient(models_of_pair),
+        DATA,
+        trait_file,
+        code("04_adapters"),
+    output:
+        notebook=f"{OUT}/{{pair}}/{{trait}}/notebooks/04_adapters.ipynb",
+        manifest=f"{OUT}/{{pair}}/{{trait}}/manifest_04.json",
+        results=f"{OUT}/{{pair}}/{{trait}}/results_04.json",
+    params:
+        notebook="04_adapters",
+        json=stage_of_pair("04_adapters"),
+    threads: workflow.cores
+    shell:
+        RUN
+
+
+rule paper:
+    input:
+        rules.architectures.output.manifest,
+        expand(rules.extract.output.manifest, model=MODELS, trait=TRAIT_OF),
+        expand(rules.validate.output.manifest, model=MODELS, trait=TRAIT_OF),
+        expand(rules.direct_transfer.output.manifest, pair=PAIRS, trait=TRAIT_OF),
+        expand(rules.adapters.output.manifest, pair=PAIRS, trait=TRAIT_OF),
+        TEX_SOURCES,
+        code("09_paper"),
+    output:
+        notebook=f"{OUT}/notebooks/09_paper.ipynb",
+        manifest=f"{OUT}/manifest_09.json",
+        results=f"{OUT}/experiment_results.json",
+        summary=f"{OUT}/summary_report.md",
+        numbers="paper_src/tex/generated/numbers.tex",
+    params:
+        notebook="09_paper",
+        json=parameters(
+            "09_paper", pairs=[list(pair) for pair in PROFILE.pairs], traits=list(TRAIT_OF)
+        ),
+    shell:
+        RUN
+
+
+rule pdf:
+    input:
+        rules.paper.output.numbers,
+        TEX_SOURCES,
+        "paper_src/tex/refs.bib",
+    output:
+        "paper_src/tex/main.pdf",
+    shell:
+        "python -m prefvec.cli pdf"

@@ -1,0 +1,144 @@
+"""Run a profile through Snakemake: one rule a notebook, resumable, one run at a time."""
+
+import ast
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from prefvec.errors import PrefvecError, ReportError
+from prefvec.paths import NOTEBOOKS, ROOT, TEX
+from prefvec.profile import Profile, load_profile
+from prefvec.store import atomic_path
+
+PACKAGE = ROOT / "paper_src" / "prefvec"
+
+
+def library_inputs(notebook: str) -> list[str]:
+    """Library files that a notebook imports, directly or through others: the rule's code inputs."""
+    found: set[Path] = set()
+    todo = list(_imports(NOTEBOOKS / f"{notebook}.py"))
+    while todo:
+        path = todo.pop()
+        if path not in found:
+            found.add(path)
+            todo += _imports(path)
+    return sorted(str(path.relative_to(ROOT)) for path in found)
+
+
+def _imports(path: Path) -> set[Path]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("prefvec"):
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names if alias.name.startswith("prefvec")}
+    files = set()
+    for name in names:
+        base = PACKAGE.joinpath(*name.split(".")[1:])
+        files |= {p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()}
+    return files
+
+
+def overridden(
+    profile: str,
+    source: str | None,
+    targets: str | None,
+    trait: str | None,
+    settings: dict[str, object],
+) -> Profile:
+    """A profile with the reader's own pairs, trait or settings, checked like a file."""
+    base = load_profile(profile)
+    changes = base.model_dump()
+    if source or targets:
+        sources = [source] if source else list(dict.fromkeys(a for a, _ in base.pairs))
+        chosen = targets.split(",") if targets else list(dict.fromkeys(b for _, b in base.pairs))
+        changes["pairs"] = [(a, b) for a in sources for b in chosen if a != b]
+    if trait:
+        changes["traits"] = [trait]
+    changes["settings"] = {**base.settings, **{k: v for k, v in settings.items() if v is not None}}
+    result = Profile(**changes)
+    result.settings_for(*result.pairs[0], result.traits[0])
+    return result
+
+
+def run(profile: Profile, cores: int, pdf: bool, dry_run: bool, extra: list[str]) -> int:
+    """Run (or dry-run) the pipeline of a profile; Snakemake's exit status.
+
+    Raises PrefvecError if another run holds the repository.
+    """
+    state = ROOT / ".prefvec"
+    state.mkdir(exist_ok=True)
+    lock = open(state / "run.lock", "a+")  # noqa: SIM115  (held until the process ends)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        raise PrefvecError(
+            f"another run ({lock.read().strip() or 'unknown process'}) is working in {ROOT}: "
+            "wait for it to end, or use another clone"
+        ) from None
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()}")
+    lock.flush()
+    config = state / f"profile-{profile.name}.json"
+    config.write_text(profile.model_dump_json())
+    command = [
+        sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(ROOT),
+        "--cores", str(cores), "--configfile", str(config), "--rerun-incomplete", "--nolock",
+        "--config", f"pdf={int(pdf)}", *extra,
+    ]  # fmt: skip
+    command += ["--dry-run"] if dry_run else ["--quiet", "rules"]
+    environment = {**os.environ, "PREFVEC_PIPELINE_PID": str(os.getpid())}
+    started = time.monotonic()
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)  # fmt: skip
+    nothing = False
+    for line in process.stdout:
+        nothing |= "Nothing to be done" in line
+        if "Nothing to be done" not in line:
+            print(line, end="", flush=True)
+    status = process.wait()
+    if status == 0 and not dry_run:
+        seconds = time.monotonic() - started
+        print(
+            "nothing had to be done: every stage is up to date"
+            if nothing
+            else f"profile {profile.name} finished in {seconds / 60:.1f} min"
+        )
+    return status
+
+
+def build_pdf() -> Path:
+    """`paper_src/tex/main.pdf` by latexmk, in place of the old one only when it is whole.
+
+    Raises ReportError with LaTeX's first error, and for undefined references or citations.
+    """
+    build = TEX / "build"
+    build.mkdir(exist_ok=True)
+    epoch = subprocess.run(
+        ["git", "log", "-1", "--format=%ct"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    command = ["latexmk", "-pdf", "-interaction=nonstopmode", "-halt-on-error", "-file-line-error", "-outdir=build", "main.tex"]  # fmt: skip
+    try:
+        done = subprocess.run(
+            command, cwd=TEX, capture_output=True, text=True, errors="replace",
+            env={**os.environ, "SOURCE_DATE_EPOCH": epoch or "0", "FORCE_SOURCE_DATE": "1"},
+        )  # fmt: skip
+    except FileNotFoundError as error:
+        raise ReportError(
+            "latexmk is not installed: run ./run_all.sh --setup-only, or use --no-pdf"
+        ) from error
+    log = (build / "main.log").read_text(errors="replace") if (build / "main.log").exists() else ""
+    if done.returncode:
+        errors = [line for line in log.splitlines() if ".tex:" in line or line.startswith("!")]
+        raise ReportError(f"LaTeX stopped: {errors[0] if errors else done.stdout[-300:]}")
+    undefined = [line for line in log.splitlines() if "undefined" in line and "Warning" in line]
+    if undefined:
+        raise ReportError(f"the paper has undefined references: {undefined[0]}")
+    with atomic_path(TEX / "main.pdf") as temporary:
+        shutil.copyfile(build / "main.pdf", temporary)
+    return TEX / "main.pdf"

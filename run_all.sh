@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# From a fresh clone to the paper: environment, models, notebooks, figures, PDF.
+#   ./run_all.sh --quick      one pair, about 6 minutes after set-up
+#   ./run_all.sh              the paper: three models, six directed pairs
+#   ./run_all.sh --help       everything else
+set -euo pipefail
+WANT_LATEX=1 SETUP_ONLY=0
+for argument in "$@"; do
+  case $argument in
+    --no-pdf) WANT_LATEX=0 ;;
+    --setup-only) SETUP_ONLY=1 ;;
+    -h | --help) sed -n '/^usage:/,/^END/p' "$0" | sed '$d'; exit 0 ;;
+  esac
+done
+source "$(dirname "${BASH_SOURCE[0]}")/scripts/bootstrap.sh"
+cd "$ROOT"
+bootstrap
+if [ "$SETUP_ONLY" = 1 ]; then
+  say "set up: activate with  source $VENV/bin/activate  and start  jupyter lab"
+  exit 0
+fi
+exec python -m prefvec.cli run "$@"
+
+: <<'END'
+usage: ./run_all.sh [options]
+
+  --quick                  one pair (Qwen2.5 to SmolLM2), one trait
+  (default)                profile paper: three models, six directed pairs
+  --full                   7B-class models on a GPU
+  --profile NAME           a profile of config/ (smoke, quick, paper, full) or a .yaml file
+  --source-model ID        another source; with --target-models, your own pairs
+  --target-models A,B      targets, separated by commas
+  --trait NAME             a built-in trait or a trait file
+  --num-pairs N            evaluation questions per cell
+  --intervention-layer N   source layer (default: chosen on the selection split)
+  --cores N                processor cores for the pipeline (default: all)
+  --no-pdf                 figures, tables and numbers, without LaTeX
+  --setup-only             the environment alone, for working in Jupyter
+  --dry-run                say what would run, and why
+END
