@@ -6,6 +6,7 @@
 #   snakemake --configfile .prefvec/profile-quick.json --cores 2
 
 import json
+import os
 import re
 from glob import glob
 
@@ -16,7 +17,7 @@ from prefvec.profile import Profile
 from prefvec.traits import TRAITS, load_trait
 
 PROFILE = Profile(**{k: v for k, v in config.items() if k in Profile.model_fields})
-OUT = f"{RESULTS}/{PROFILE.name}"
+OUT = os.path.relpath(RESULTS / PROFILE.name, ROOT)
 MODELS = {slug(name): name for name in PROFILE.models}
 PAIRS = {pair_name(*pair): pair for pair in PROFILE.pairs}
 TRAIT_OF = {load_trait(name).name: name for name in PROFILE.traits}
@@ -26,7 +27,7 @@ DATA = ["data/models.yaml", "data/prompts/questions.yaml", "data/prompts/styles.
 
 def trait_file(wildcards):
     name = TRAIT_OF[wildcards.trait]
-    return name if "." in name else f"{TRAITS}/{name}.yaml"
+    return name if "." in name else os.path.relpath(TRAITS / f"{name}.yaml", ROOT)
 
 
 def code(notebook):
@@ -59,6 +60,8 @@ def models_of_pair(wildcards):
     return [f".prefvec/models/{slug(name)}" for name in PAIRS[wildcards.pair]]
 
 
+# Stages of one model run two at a time, which hides their start-up; a pair has all cores to itself.
+HALF = max(1, workflow.cores // 2)
 RUN = "python -m prefvec.cli notebook {params.notebook} --output {output.notebook:q} --json {params.json:q}"
 
 
@@ -95,7 +98,7 @@ rule architectures:
     params:
         notebook="00_architectures",
         json=parameters("00_architectures", models=PROFILE.models),
-    threads: workflow.cores
+    threads: HALF
     shell:
         RUN
 
@@ -113,7 +116,7 @@ rule extract:
     params:
         notebook="01_extract",
         json=stage_of_model("01_extract"),
-    threads: workflow.cores
+    threads: HALF
     shell:
         RUN
 
@@ -130,7 +133,7 @@ rule validate:
     params:
         notebook="02_validate",
         json=stage_of_model("02_validate"),
-    threads: workflow.cores
+    threads: HALF
     shell:
         RUN
 

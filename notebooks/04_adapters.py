@@ -30,15 +30,15 @@ seed: int = 0  # random controls, folds, bootstrap
 n_instructions: int = 5  # instruction pairs for extraction
 n_extraction: int = 6  # questions for extraction
 n_styles: int = 40  # styles of the alignment bank
-n_alignment: int = 8  # questions of the alignment set; pairs = styles × questions
-n_selection: int = 10  # questions on which layer and dose are chosen
+n_alignment: int = 8  # questions of the alignment set; one pair of activations a style and question
+n_selection: int = 8  # questions on which layer and dose are chosen
 n_evaluation: int = 24  # questions that the reported numbers come from
 n_random: int = 4  # norm-matched random directions
 max_new_tokens: int = 48  # limit of an answer, tokens
-layer_fractions: list = [0.45, 0.5]  # candidate depths, 0 = first block, 1 = last
+layer_fractions: list = [0.45, 0.5]  # candidate depths, from 0 (first block) to 1 (last)
 intervention_layer: int = -1  # source layer; -1: chosen among the candidates
-doses: list = [1.0, 1.5, 2.0]  # lengths of the target's own vector
-penalties: list = [0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0]  # ridge λ, mean diagonals of XᵀX
+doses: list = [1.0, 2.0]  # lengths of the target's own vector
+penalties: list = [0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0]  # ridge λ in mean diagonals of XᵀX
 
 # %%
 import pandas as pd
@@ -112,7 +112,7 @@ run.figure(figures.efficiency_bars(summary, bars, dose, title), "adapter_efficie
 # ## Content and coherence
 #
 # Against the unsteered answer to the same question; perplexity is under the *source* model, on at most
-# the first 32 tokens.
+# the first 24 tokens.
 
 # %%
 quality = content_and_coherence(study, answers, site, ["unsteered", "oracle", "ridge_concept", "random_0"])

@@ -1,5 +1,6 @@
 """From answers to estimates: effect, transfer efficiency, coherence and content, with intervals."""
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -12,12 +13,13 @@ from prefvec.stats import Estimate, difference, mean_ci, transfer_efficiency
 from prefvec.study import Study
 from prefvec.transfer import ORACLE, UNSTEERED, Site
 
+RANDOM_NAME = re.compile(r"random_\d+")
 RANDOM = "random"  # the mean over the random directions, prompt by prompt
 
 
 def pool_random(table: pd.DataFrame) -> pd.DataFrame:
     """Add the pseudo-method `random`: each prompt's mean over the random directions."""
-    chosen = table[table.method.str.fullmatch(r"random_\d+")]
+    chosen = table[table.method.str.fullmatch(RANDOM_NAME.pattern)]
     pooled = chosen.groupby(["dose", "question"], as_index=False, sort=False).agg(
         score=("score", "mean"), n_tokens=("n_tokens", "mean"),
         collapsed=("collapsed", "mean"), censored=("censored", "mean"),
@@ -45,11 +47,13 @@ def summarise(study: Study, table: pd.DataFrame) -> pd.DataFrame:
         effect = _filled(towards * (cell.score - base.score))
         te = Estimate(np.nan, np.nan, np.nan)
         if (ORACLE, dose) in cells and (RANDOM, dose) in cells and dose * sign > 0:
-            own, noise = (
-                _filled(towards * (cells[name, dose].score - base.score))
-                for name in (ORACLE, RANDOM)
-            )
-            te = transfer_efficiency(effect, noise, own, seed)
+            own = _filled(towards * (cells[ORACLE, dose].score - base.score))
+            noise = [
+                _filled(towards * (cells[name, d].score - base.score))
+                for name, d in cells
+                if RANDOM_NAME.fullmatch(name) and d == dose
+            ]
+            te = transfer_efficiency(effect, np.stack(noise), own, seed)
         moved = direction_score(cell.n_tokens, base.n_tokens, towards)
         rows.append(
             {

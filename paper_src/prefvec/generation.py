@@ -72,8 +72,8 @@ def generate(
     indices = list(todo.values())
     indices.sort(key=lambda i: -len(requests[i].ids))  # similar lengths share a batch
     bar = tqdm(total=len(indices), desc=f"{label} · {loaded.id}", unit="row", disable=None)
-    for start in range(0, len(indices), rows_per_batch):
-        part = indices[start : start + rows_per_batch]
+    batches = -(-len(indices) // rows_per_batch)
+    for part in np.array_split(indices, batches) if batches else ():  # equal sizes: none is small
         answers = _decode(loaded, [requests[i] for i in part], max_new_tokens, temperature, bar)
         for i, answer in zip(part, answers, strict=True):
             key, digest = keys[i]

@@ -120,7 +120,7 @@ def choose_site(study: Study) -> tuple[Site, pd.DataFrame]:
     conditions = [(UNSTEERED, None, -1, 0.0)]
     for layers in study.layer_pairs():
         own = study.vector(study.target).at(layers[1])
-        mapped = fit_maps(study, layers).directions["ridge_concept"]
+        mapped = _Fit(study, layers).concept.map(study.vector(study.source).at(layers[0]))
         vector = with_length(mapped, np.linalg.norm(own))
         conditions += [("ridge_concept", vector, layers[1], sign * d) for d in study.settings.doses]
     table = sweep(study, study.target, conditions, "selection")
@@ -166,22 +166,16 @@ def fit_maps(study: Study, layers: tuple[int, int]) -> Maps:
     source, target = layers
     vector = study.vector(study.source).at(source)
     wrong = study.vector(study.source, study.control_trait).at(source)
-    alignment = study.alignment()
-    x, y = alignment.source[source], alignment.target[target]
-    path = _path(study, x, y, alignment.styles)
-    by_concept = Ridge(path.best_concept).fit(x, y)
-    by_r2 = Ridge(path.best_r2).fit(x, y)
-    procrustes = make_adapter("procrustes").fit(x, y)
-    order = np.random.default_rng(study.settings.seed).permutation(len(y))
-    shuffled = Ridge(path.best_concept).fit(x, y[order])
-    directions = {
-        "ridge_concept": by_concept.map(vector),
-        "ridge_r2": by_r2.map(vector),
-        "procrustes": procrustes.map(vector),
-        "shuffled_pairing": shuffled.map(vector),
-        "wrong_trait": by_concept.map(wrong),
+    fit = _Fit(study, layers)
+    order = np.random.default_rng(study.settings.seed).permutation(len(fit.y))
+    fits = {
+        "ridge_concept": fit.concept,
+        "ridge_r2": Ridge(fit.path.best_r2).fit(fit.x, fit.y),
+        "procrustes": make_adapter("procrustes").fit(fit.x, fit.y),
+        "shuffled_pairing": Ridge(fit.path.best_concept).fit(fit.x, fit.y[order]),
     }
-    fits = {"ridge_concept": by_concept, "ridge_r2": by_r2, "procrustes": procrustes}
+    directions = {name: adapter.map(vector) for name, adapter in fits.items()}
+    directions["wrong_trait"] = fit.concept.map(wrong)
     own = study.vector(study.target).at(target)
     diagnostics = {
         name: {
@@ -191,18 +185,18 @@ def fit_maps(study: Study, layers: tuple[int, int]) -> Maps:
         }
         for name, mapped in directions.items()
     }
-    return Maps(directions, diagnostics, path)
+    return Maps(directions, diagnostics, fit.path)
 
 
 def evaluate(
     study: Study, site: Site, directions: Mapping[str, np.ndarray], curve: Sequence[str]
 ) -> pd.DataFrame:
     """Answers of the target on the evaluation split: every method at the chosen dose, the methods
-    in `curve` at every dose of the profile and at one dose against the trait."""
+    in `curve` at every dose of the profile."""
     sign = study.trait.sign
     doses = {name: [site.dose] for name in directions}
     for name in curve:
-        doses[name] = sorted({*study.settings.doses, site.dose, -1.0})
+        doses[name] = sorted({*study.settings.doses, site.dose})
     conditions = [(UNSTEERED, None, site.layer_target, 0.0)] + [
         (name, vector, site.layer_target, sign * dose)
         for name, vector in directions.items()
@@ -220,6 +214,16 @@ def with_length(vector: np.ndarray, length: float) -> np.ndarray:
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
     """Cosine of the angle between two vectors."""
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+class _Fit:
+    """Paired activations between two layers, their λ path, and the map that transfers best."""
+
+    def __init__(self, study: Study, layers: tuple[int, int]):
+        alignment = study.alignment()
+        self.x, self.y = alignment.source[layers[0]], alignment.target[layers[1]]
+        self.path = _path(study, self.x, self.y, alignment.styles)
+        self.concept = Ridge(self.path.best_concept).fit(self.x, self.y)
 
 
 def _scaled(

@@ -83,7 +83,7 @@ def perplexity(
     questions: Sequence[str],
     texts: Sequence[str],
     store: Store | None = None,
-    max_tokens: int = 32,
+    max_tokens: int = 24,
 ) -> np.ndarray:
     """Perplexity of each text after its question, as plain text, under another model; NaN if empty.
 

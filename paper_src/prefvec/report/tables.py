@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from prefvec.errors import ReportError
 from prefvec.stats import Estimate
 from prefvec.store import write_text
 
@@ -12,7 +13,7 @@ _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "λ": r"$\lambda$", "→": r"$\rightarrow$",
-    "−": r"$-$", "²": r"$^2$", "≥": r"$\geq$", "×": r"$\times$",
+    "−": r"$-$", "²": r"$^2$", "≥": r"$\geq$", "×": r"$\times$", "α": r"$\alpha$", "–": "--",
 }  # fmt: skip
 
 
@@ -36,6 +37,8 @@ def write_table(frame: pd.DataFrame, path: Path, align: str | None = None) -> Pa
     formatted by the caller. Column names are escaped too.
     """
     spec = align or "l" + "r" * (frame.shape[1] - 1)
+    if len(spec) != frame.shape[1]:
+        raise ReportError(f"table {path.stem}: {frame.shape[1]} columns, but align is '{spec}'")
     lines = [rf"\begin{{tabular}}{{@{{}}{spec}@{{}}}}", r"\toprule"]
     lines.append(" & ".join(escape(c) for c in frame.columns) + r" \\")
     lines.append(r"\midrule")
