@@ -17,7 +17,14 @@ from prefvec.models.prompt import Example
 from prefvec.models.registry import require_white_box, resolve
 from prefvec.profile import Settings
 from prefvec.store import Store
-from prefvec.traits import Trait, check_disjoint, load_questions, load_styles, load_trait
+from prefvec.traits import (
+    Trait,
+    check_disjoint,
+    load_questions,
+    load_styles,
+    load_trait,
+    neutral_examples,
+)
 from prefvec.vectors import SteeringVector, extract
 
 
@@ -137,8 +144,9 @@ class Study:
         )
 
     def plain_prompt(self, loaded: LoadedModel, question: str) -> tuple[int, ...]:
-        """Token ids of a question asked neutrally."""
-        return tuple(loaded.prompt.encode(loaded.prompt.render(question)))
+        """Token ids of a question asked neutrally (a base model: after plain examples)."""
+        shown = neutral_examples() if loaded.prompt.kind == "examples" else ()
+        return tuple(loaded.prompt.encode(loaded.prompt.render(question, examples=shown)))
 
     def instructed_prompt(self, loaded: LoadedModel, question: str) -> tuple[int, ...]:
         """Token ids of a question with the trait simply asked for: the strong baseline."""

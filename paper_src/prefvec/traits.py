@@ -168,6 +168,15 @@ def load_styles(excluding_trait: str | None = None, limit: int | None = None) ->
     ]
 
 
+def neutral_examples() -> tuple[Example, ...]:
+    """Plain question/answer examples after which a base model is asked neutrally."""
+    raw = _read_yaml(STYLES_FILE)
+    try:
+        return tuple(Example(q, a) for q, a in zip(raw["questions"], raw["neutral"], strict=True))
+    except (TypeError, KeyError, ValueError) as error:
+        raise TraitError(f"{STYLES_FILE}: `neutral` must answer each of `questions`") from error
+
+
 @lru_cache
 def _questions() -> dict[str, tuple[str, ...]]:
     raw = _read_yaml(QUESTIONS_FILE)
