@@ -142,7 +142,7 @@ def _capture(
 ) -> dict[str, np.ndarray]:
     out = {layer: np.empty((len(prompts), loaded.width), np.float32) for layer in layers}
     bar = tqdm(total=len(prompts), desc=f"{label} · {loaded.id}", unit="prompt", disable=None)
-    groups = _groups(prompts, pooling)
+    groups = _groups(prompts, pooling, _window(loaded))
     # What a group costs: its prefix and the rest of each member.
     costs = [g.shared + sum(len(prompts[i].ids) - g.shared for i in g.members) for g in groups]
     for batch in length_sorted_batches(costs, tokens_per_batch):
@@ -156,12 +156,21 @@ def _capture(
     return {str(layer): array for layer, array in out.items()}
 
 
-def _groups(prompts: Sequence[Prompt], pooling: Pooling) -> list[_Group]:
+def _window(loaded: LoadedModel) -> int:
+    """Tokens that local attention reaches back, if the model has local attention."""
+    config = loaded.model.config.get_text_config()
+    local = "sliding_attention" in (getattr(config, "layer_types", None) or ())
+    return (config.sliding_window if local else None) or 1 << 30
+
+
+def _groups(prompts: Sequence[Prompt], pooling: Pooling, window: int = 1 << 30) -> list[_Group]:
     """Group prompts by a common beginning, where that saves more than it costs.
 
-    Only the last token is read from a group, so `mean` pooling never shares.
+    Only the last token is read from a group, so `mean` pooling never shares. Padding between a
+    prefix and a rest counts towards a local attention window, so prompts that might not fit in it
+    twice over are left alone.
     """
-    if pooling != "last":
+    if pooling != "last" or 2 * max(len(p.ids) for p in prompts) > window:
         return [_Group(0, (i,)) for i in range(len(prompts))]
     groups: list[_Group] = []
     for i in sorted(range(len(prompts)), key=lambda i: prompts[i].ids):
