@@ -17,14 +17,13 @@
 
 # %% tags=["parameters"]
 profile: str = "quick"  # folder of data/results that is written
-models: list = ["qwen2.5-coder-0.5b-instruct", "smollm2-135m-instruct"]  # registry ids, hub ids, folders, .gguf
+models: list = ["qwen2.5-coder-0.5b-instruct", "smollm2-135m-instruct"]  # registry ids, …
 device: str = "cpu"  # nothing is computed here but sizes
 
 # %%
 import itertools
 
 import pandas as pd
-
 from prefvec.models.architecture import analyse, compatibility, vocabulary_overlap
 from prefvec.models.load import ModelPool
 from prefvec.report import figures
@@ -59,7 +58,7 @@ for a, b in itertools.combinations(models, 2):
     overlap = vocabulary_overlap(tokenizers[a], tokenizers[b])
     rows[f"{found[a].family} – {found[b].family}"] = compatibility(found[a], found[b], overlap)
 scores = pd.DataFrame(rows).T
-run.figure(figures.heatmap(scores, "Compatibility of the models", "score"), "compatibility");
+run.figure(figures.heatmap(scores, "Compatibility of the models", "score"), "compatibility")
 
 # %%
 records = [

@@ -36,12 +36,11 @@ max_new_tokens: int = 48  # limit of an answer, tokens
 layer_fractions: list = [0.45, 0.5]  # candidate depths, from 0 (first block) to 1 (last)
 intervention_layer: int = -1  # source layer; -1: chosen among the candidates
 doses: list = [1.0, 2.0]  # lengths of the target's own vector
-penalties: list = [0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0]  # ridge λ in mean diagonals of XᵀX
+penalties: list = [0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0]  # ridge λ, in mean diagonals
 
 # %%
 import numpy as np
 import pandas as pd
-
 from prefvec.activations import Prompt, capture
 from prefvec.paths import slug
 from prefvec.profile import Settings
@@ -68,10 +67,12 @@ norms = pd.DataFrame(
     {
         "layer": range(loaded.n_layers),
         "vector": [vector.norm(i) for i in range(loaded.n_layers)],
-        "residual": [np.median(np.linalg.norm(residual[i], axis=1)) for i in range(loaded.n_layers)],
+        "residual": [
+            np.median(np.linalg.norm(residual[i], axis=1)) for i in range(loaded.n_layers)
+        ],
     }
 )
-run.figure(figures.norm_profile(norms, f"{study.trait.name} in {model}"), "norm_profile");
+run.figure(figures.norm_profile(norms, f"{study.trait.name} in {model}"), "norm_profile")
 
 # %% [markdown]
 # The vector grows with the residual stream. Their ratio is not comparable between models (Gemma's
@@ -94,5 +95,9 @@ print(f"split-half cosine at layer {middle}: {agreement[middle]:.2f}")
 path = vector.save(run.folder / "preference_vector")
 run.number("pairs", vector.card.n_pairs)
 run.number("split_half_cosine", agreement[middle])
-run.close(study, records=norms.assign(split_half_cosine=norms.layer.map(agreement)).to_dict("records"))
-norms.assign(split_half_cosine=norms.layer.map(agreement)).round(2).iloc[:: max(1, loaded.n_layers // 10)]
+run.close(
+    study, records=norms.assign(split_half_cosine=norms.layer.map(agreement)).to_dict("records")
+)
+norms.assign(split_half_cosine=norms.layer.map(agreement)).round(2).iloc[
+    :: max(1, loaded.n_layers // 10)
+]

@@ -34,7 +34,7 @@ max_new_tokens: int = 48  # limit of an answer, tokens
 layer_fractions: list = [0.45, 0.5]  # candidate depths, from 0 (first block) to 1 (last)
 intervention_layer: int = -1  # source layer; -1: chosen among the candidates
 doses: list = [1.0, 2.0]  # lengths of the target's own vector
-penalties: list = [0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0]  # ridge λ in mean diagonals of XᵀX
+penalties: list = [0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0]  # ridge λ, in mean diagonals
 
 # %%
 from prefvec.effects import verdict_h1
@@ -59,7 +59,7 @@ answers, choice = validate(study, loaded)
 unit = f"{study.trait.name} score ({UNITS[study.trait.measure]})"
 run.figure(
     figures.validation_curves(answers, study.trait.sign, unit, f"{model}: own vector"), "validation"
-);
+)
 
 # %% [markdown]
 # The best setting is the largest effect at which at most one answer in ten collapses (empty, repeating

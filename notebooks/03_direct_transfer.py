@@ -38,7 +38,7 @@ max_new_tokens: int = 48  # limit of an answer, tokens
 layer_fractions: list = [0.45, 0.5]  # candidate depths, from 0 (first block) to 1 (last)
 intervention_layer: int = -1  # source layer; -1: chosen among the candidates
 doses: list = [1.0, 2.0]  # lengths of the target's own vector
-penalties: list = [0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0]  # ridge λ in mean diagonals of XᵀX
+penalties: list = [0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0]  # ridge λ, in mean diagonals
 
 # %%
 from prefvec.effects import summarise
@@ -81,7 +81,7 @@ views.method_frame(summary, shown, dose)
 
 # %%
 title = f"Direct transfer: {source} → {target}"
-run.figure(figures.efficiency_bars(summary, ["oracle", *DIRECT], dose, title), "direct_efficiency");
+run.figure(figures.efficiency_bars(summary, ["oracle", *DIRECT], dose, title), "direct_efficiency")
 
 # %% [markdown]
 # ## What the answers look like
@@ -95,5 +95,7 @@ for method in DIRECT:
     run.number(f"direct.te.{method}", at_dose.te[method])
 run.number("direct.best", max(at_dose.te[m].value for m in DIRECT))
 run.answers(answers)
-records = result_records(study, site, summary, ["score", "effect", "censored", "collapse", "direction"])
+records = result_records(
+    study, site, summary, ["score", "effect", "censored", "collapse", "direction"]
+)
 run.close(study, records=records, site=site._asdict())

@@ -38,11 +38,10 @@ max_new_tokens: int = 48  # limit of an answer, tokens
 layer_fractions: list = [0.45, 0.5]  # candidate depths, from 0 (first block) to 1 (last)
 intervention_layer: int = -1  # source layer; -1: chosen among the candidates
 doses: list = [1.0, 2.0]  # lengths of the target's own vector
-penalties: list = [0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0]  # ridge λ in mean diagonals of XᵀX
+penalties: list = [0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0]  # ridge λ, in mean diagonals
 
 # %%
 import pandas as pd
-
 from prefvec.effects import content_and_coherence, paired_gain, summarise
 from prefvec.metrics.trait import UNITS
 from prefvec.profile import Settings
@@ -77,8 +76,9 @@ candidates.round(2)
 directions, maps = learned_methods(study, site)
 title = f"{source} → {target}, layers {site.layer_source} → {site.layer_target}"
 run.figure(
-    figures.penalty_path(maps.path.rows(), maps.path.best_r2, maps.path.best_concept, title), "penalty_path"
-);
+    figures.penalty_path(maps.path.rows(), maps.path.best_r2, maps.path.best_concept, title),
+    "penalty_path",
+)
 
 # %%
 pd.DataFrame(maps.diagnostics).T.round(3)
@@ -102,11 +102,11 @@ views.method_frame(summary, shown, dose)
 
 # %%
 limit = max_new_tokens if study.trait.measure == "length" else None
-run.figure(figures.dose_response(summary, unit, title, limit), "dose_response");
+run.figure(figures.dose_response(summary, unit, title, limit), "dose_response")
 
 # %%
 bars = [m for m in shown if m not in ("unsteered", "instruction", "random")]
-run.figure(figures.efficiency_bars(summary, bars, dose, title), "adapter_efficiency");
+run.figure(figures.efficiency_bars(summary, bars, dose, title), "adapter_efficiency")
 
 # %% [markdown]
 # ## Content and coherence
@@ -115,7 +115,9 @@ run.figure(figures.efficiency_bars(summary, bars, dose, title), "adapter_efficie
 # the first 24 tokens.
 
 # %%
-quality = content_and_coherence(study, answers, site, ["unsteered", "oracle", "ridge_concept", "random_0"])
+quality = content_and_coherence(
+    study, answers, site, ["unsteered", "oracle", "ridge_concept", "random_0"]
+)
 run.table(views.quality_table(quality), "quality", align="lrrrrr")
 views.quality_frame(quality)
 
@@ -138,11 +140,15 @@ run.number("score.unsteered", unsteered.score, digits=1)
 run.number("censored.unsteered", unsteered.censored, "%", digits=0)
 instructed = summary[summary.method == "instruction"].iloc[0]
 run.number("score.instruction", instructed.score, digits=1)
-run.number("gain_over_random", paired_gain(study, answers, "ridge_concept", "random", dose), digits=1)
+run.number(
+    "gain_over_random", paired_gain(study, answers, "ridge_concept", "random", dose), digits=1
+)
 run.number("gain_over_r2", paired_gain(study, answers, "ridge_concept", "ridge_r2", dose), digits=1)
 run.number("cosine.ridge_concept", maps.diagnostics["ridge_concept"]["cosine_to_own"])
 run.number("cosine.ridge_r2", maps.diagnostics["ridge_r2"]["cosine_to_own"])
-run.number("penalty.concept", maps.path.best_concept, digits=3 if maps.path.best_concept < 0.1 else 1)
+run.number(
+    "penalty.concept", maps.path.best_concept, digits=3 if maps.path.best_concept < 0.1 else 1
+)
 run.number("penalty.r2", maps.path.best_r2, digits=3 if maps.path.best_r2 < 0.1 else 1)
 run.number("df.concept", maps.diagnostics["ridge_concept"]["degrees_of_freedom"], digits=0)
 run.number("df.r2", maps.diagnostics["ridge_r2"]["degrees_of_freedom"], digits=0)
@@ -157,6 +163,8 @@ run.number("limit", max_new_tokens)
 run.answers(answers)
 metrics = ["score", "effect", "censored", "collapse", "direction"]
 records = result_records(study, site, summary, metrics)
-quality = quality.assign(dose=[0.0 if m in ("unsteered", "instruction") else dose for m in quality.method])
+quality = quality.assign(
+    dose=[0.0 if m in ("unsteered", "instruction") else dose for m in quality.method]
+)
 records += result_records(study, site, quality, [c for c in quality if c not in ("method", "dose")])
 run.close(study, records=records, site=site._asdict(), maps=maps.diagnostics, path=maps.path.rows())

@@ -15,7 +15,7 @@
 
 # %% tags=["parameters"]
 profile: str = "quick"  # folder of data/results that is read
-pairs: list = [["qwen2.5-coder-0.5b-instruct", "smollm2-135m-instruct"]]  # directed pairs; the first is the main one
+pairs: list = [["qwen2.5-coder-0.5b-instruct", "smollm2-135m-instruct"]]  # the main one first
 traits: list = ["verbosity"]  # the first is the main one
 
 # %%
@@ -35,7 +35,7 @@ run.table(paper.pair_table(cells), "pairs", align="lllrrr")
 paper.pair_frame(cells)
 
 # %%
-run.figure(paper.pair_figure(cells), "pairs");
+run.figure(paper.pair_figure(cells), "pairs")
 
 # %% [markdown]
 # ## Verdicts, computed

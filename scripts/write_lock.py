@@ -14,9 +14,15 @@ HEADER = f"""\
 def main(freeze: Path) -> None:
     """Write both files from one list of pins."""
     pins = [line for line in freeze.read_text().splitlines() if "==" in line]
-    pins = [p for p in pins if not p.lower().startswith(("torch==", "nvidia-", "triton==", "cuda-"))]
+    pins = [
+        p for p in pins if not p.lower().startswith(("torch==", "nvidia-", "triton==", "cuda-"))
+    ]
     (ROOT / "requirements.lock").write_text(HEADER + "\n".join(pins) + "\n")
-    lines = ["# For conda users: the same versions as requirements.lock.", "name: prefvec", "channels: [conda-forge]"]
+    lines = [
+        "# For conda users: the same versions as requirements.lock.",
+        "name: prefvec",
+        "channels: [conda-forge]",
+    ]
     lines += ["dependencies:", "  - python=3.11", "  - pip", "  - pip:", f"      - {TORCH}"]
     lines += [f"      - {pin}" for pin in pins] + ["      - --no-deps --editable ."]
     (ROOT / "environment.yml").write_text("\n".join(lines) + "\n")

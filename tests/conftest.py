@@ -4,6 +4,11 @@ import os
 
 import pytest
 import torch
+from prefvec.models.architecture import find_hook_points
+from prefvec.models.load import LoadedModel
+from prefvec.models.prompt import PromptFormat
+from prefvec.models.registry import ModelSpec
+from prefvec.store import Store
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
@@ -14,12 +19,6 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
 )
-
-from prefvec.models.architecture import find_hook_points
-from prefvec.models.load import LoadedModel
-from prefvec.models.prompt import PromptFormat
-from prefvec.models.registry import ModelSpec
-from prefvec.store import Store
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 VOCABULARY = 300
@@ -39,7 +38,9 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     backend = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    )
 
 
 def tiny_model(kind: str, seed: int = 0, layers: int = 4) -> LoadedModel:

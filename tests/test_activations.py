@@ -1,11 +1,10 @@
 """Capture: the right layer, whatever the batch, the padding or the shared beginnings."""
 
 import numpy as np
+import prefvec.activations as activations
 import pytest
 import torch
 from conftest import random_ids
-
-import prefvec.activations as activations
 from prefvec.activations import Prompt, capture
 from prefvec.errors import ConfigError, ModelError
 
@@ -35,7 +34,9 @@ def test_left_padding_and_order_change_nothing(tiny):
 
 def test_a_shared_beginning_changes_nothing(tiny, monkeypatch):
     start = random_ids(1, low=12, high=13)[0]
-    prompts = [Prompt(start + ids) for ids in random_ids(5, seed=1)] + [Prompt(random_ids(1, seed=2)[0])]
+    prompts = [Prompt(start + ids) for ids in random_ids(5, seed=1)] + [
+        Prompt(random_ids(1, seed=2)[0])
+    ]
     window = activations._window(tiny)
     local = window < 2 * max(len(p.ids) for p in prompts)  # then sharing must stay off
     assert any(g.shared for g in activations._groups(prompts, "last", window)) != local

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from sklearn.linear_model import Ridge as SklearnRidge
-
 from prefvec.adapters import ADAPTERS, Ridge, make_adapter, ridge_path
 from prefvec.adapters.ridge import _Decomposition
 from prefvec.errors import ConfigError, VectorError
+from sklearn.linear_model import Ridge as SklearnRidge
 
 
 def cosine(a, b):
@@ -40,7 +39,9 @@ def test_a_difference_maps_without_intercept(data):
     for name in ADAPTERS:
         adapter = make_adapter(name).fit(x, y)
         a, b = x[0], x[1]
-        np.testing.assert_allclose(adapter.map(a) - adapter.map(b), adapter.map(a - b), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(
+            adapter.map(a) - adapter.map(b), adapter.map(a - b), rtol=1e-3, atol=1e-4
+        )
         assert np.allclose(adapter.map(np.zeros(20)), 0)
 
 
@@ -65,7 +66,9 @@ def test_zero_pad_and_truncate_keep_the_first_coordinates():
     wide, narrow = np.zeros((1, 5)), np.zeros((1, 3))
     v = np.arange(1.0, 6.0)
     np.testing.assert_array_equal(make_adapter("zero_pad").fit(wide, narrow).map(v), [1, 2, 3])
-    np.testing.assert_array_equal(make_adapter("zero_pad").fit(narrow, wide).map(v[:3]), [1, 2, 3, 0, 0])
+    np.testing.assert_array_equal(
+        make_adapter("zero_pad").fit(narrow, wide).map(v[:3]), [1, 2, 3, 0, 0]
+    )
 
 
 def planted(seed, shared, n_styles=30, per_style=8, d_source=40, d_target=30, noise=0.3):
@@ -73,7 +76,9 @@ def planted(seed, shared, n_styles=30, per_style=8, d_source=40, d_target=30, no
     both; without, each has its own: they are unrelated."""
     generator = np.random.default_rng(seed)
     styles = np.repeat(np.arange(n_styles), per_style)
-    factors = generator.normal(size=(n_styles, 10))[styles] + 0.3 * generator.normal(size=(len(styles), 10))
+    factors = generator.normal(size=(n_styles, 10))[styles] + 0.3 * generator.normal(
+        size=(len(styles), 10)
+    )
     others = factors if shared else generator.normal(size=(n_styles, 10))[styles]
     read = generator.normal(size=(10, d_source)), generator.normal(size=(10, d_target))
     x = factors @ read[0] + noise * generator.normal(size=(len(styles), d_source))
@@ -95,7 +100,9 @@ def test_unrelated_models_transfer_nothing():
     found = []
     for seed in range(20):
         x, y, styles, source, target = planted(seed, shared=False)
-        found.append(cosine(Ridge(ridge_path(x, y, styles).best_concept).fit(x, y).map(source), target))
+        found.append(
+            cosine(Ridge(ridge_path(x, y, styles).best_concept).fit(x, y).map(source), target)
+        )
     standard_error = np.std(found) / np.sqrt(len(found))
     assert abs(np.mean(found)) < 3 * standard_error + 0.05
 

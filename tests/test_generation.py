@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import random_ids
-
 from prefvec.errors import ConfigError
 from prefvec.generation import Request, generate
 from prefvec.steering import Steer

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import random_ids
-
 from prefvec.metrics import content
 from prefvec.metrics.coherence import is_collapsed, log_likelihoods
 from prefvec.metrics.length import censored_share, direction_score, restricted_mean
@@ -38,7 +37,10 @@ def test_ordinary_texts_are_not(text):
 
 
 def test_content_scores_are_one_for_the_same_text_and_low_for_another():
-    texts = ["Paris is the capital of France.", "Marie Curie studied radiation in Poland and France."]
+    texts = [
+        "Paris is the capital of France.",
+        "Marie Curie studied radiation in Poland and France.",
+    ]
     others = ["Cats sleep a lot.", "Bread needs flour and water."]
     for same, different in (
         (content.rouge(texts, texts)["rougeL"], content.rouge(texts, others)["rougeL"]),

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from prefvec.stats import difference, mean_ci, transfer_efficiency
 
 
@@ -49,7 +48,9 @@ def test_random_directions_are_resampled_too():
     n = 40
     oracle, method = np.full(n, 20.0), np.full(n, 10.0)
     alike = transfer_efficiency(method, np.zeros((4, n)), oracle)
-    spread = transfer_efficiency(method, np.array([[-4.0], [4.0], [-4.0], [4.0]]) * np.ones(n), oracle)
+    spread = transfer_efficiency(
+        method, np.array([[-4.0], [4.0], [-4.0], [4.0]]) * np.ones(n), oracle
+    )
     assert alike.high - alike.low == pytest.approx(0)
     assert spread.high - spread.low > 0.1
 

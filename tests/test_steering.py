@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import random_ids
-
 from prefvec.activations import pad_left
 from prefvec.errors import ConfigError, VectorError
 from prefvec.steering import RowSteering, Steer
@@ -62,7 +61,8 @@ def test_the_hook_adds_exactly_the_vector_to_the_block_output(llama):
     want[:, 1:] += alpha * torch.tensor(v)  # the first token is never steered
     seen = []
     handle = llama.hooks.blocks[layer + 1].register_forward_pre_hook(
-        lambda _m, args, kwargs: seen.append(args[0] if args else kwargs["hidden_states"]), with_kwargs=True
+        lambda _m, args, kwargs: seen.append(args[0] if args else kwargs["hidden_states"]),
+        with_kwargs=True,
     )
     logits(llama, [ids], [(Steer(v, layer, alpha),)])
     handle.remove()
@@ -76,7 +76,10 @@ def test_positions_with_the_cache_on(llama):
     ids = torch.tensor([random_ids(1)[0]])
     seen = []
     handle = llama.hooks.blocks[2].register_forward_pre_hook(
-        lambda _m, args, kwargs: seen.append((args[0] if args else kwargs["hidden_states"]).clone()), with_kwargs=True
+        lambda _m, args, kwargs: seen.append(
+            (args[0] if args else kwargs["hidden_states"]).clone()
+        ),
+        with_kwargs=True,
     )
 
     def passes(steers):

@@ -7,7 +7,6 @@ is read as Python literals and is the contract.
 import ast
 import os
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from prefvec.paths import NOTEBOOKS, ROOT
 from prefvec.profile import Settings, load_profile, suggest
 from prefvec.traits import load_trait
 
+KERNEL_STARTS = 3
 MODEL_PARAMETERS = ("source", "target", "model")
 TRAIT_PARAMETERS = ("trait", "control_trait")
 
@@ -103,10 +103,18 @@ def execute(path: Path, given: dict[str, object], output: Path) -> Path:
     failed = output.with_name(f"{output.stem}.failed.ipynb")
     _die_with_pipeline()
     try:
-        papermill.execute_notebook(
-            str(path), str(working), parameters=given, kernel_name="python3", cwd=str(ROOT),
-            progress_bar={"disable": None, "desc": path.stem},
-        )  # fmt: skip
+        for attempt in range(KERNEL_STARTS):
+            try:
+                papermill.execute_notebook(
+                    str(path), str(working), parameters=given, kernel_name="python3", cwd=str(ROOT),
+                    progress_bar={"disable": None, "desc": path.stem},
+                    extra_arguments=["--log-level=40"],  # the kernel's transport notices
+                )  # fmt: skip
+                break
+            except RuntimeError as error:
+                # Kernels started side by side race for ports; only a start-up is tried again.
+                if "didn't respond" not in str(error) or attempt == KERNEL_STARTS - 1:
+                    raise
     except PapermillExecutionError as error:
         os.replace(working, failed)
         raise PrefvecError(
@@ -163,7 +171,6 @@ def _die_with_pipeline() -> None:
             try:
                 os.kill(parent, 0)
             except ProcessLookupError:
-                print("the pipeline that started this stage is gone: stopping", file=sys.stderr)
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), signal.SIGKILL)  # at once: its output pipe is gone too
 
     threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Everything CI checks, on a bare machine: environment, lint, unit tests, every notebook, the paper.
+# Arguments go to pytest, e.g. ./run_tests.sh -m "not real" tests/test_stats.py
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/scripts/bootstrap.sh"
+cd "$ROOT"
+bootstrap
+ruff check paper_src tests scripts notebooks
+ruff format --check paper_src tests scripts
+exec python -m pytest "$@"

@@ -1,0 +1,197 @@
+"""Notebooks: paired, typed, and executed for real under the smallest profile."""
+
+import os
+import re
+import subprocess
+import sys
+
+import jupytext
+import nbformat
+import pytest
+from prefvec.errors import ConfigError, PrefvecError, TraitError
+from prefvec.notebooks import (
+    checked_parameters,
+    execute,
+    find_notebook,
+    parameters_of,
+    profile_parameters,
+)
+from prefvec.paths import NOTEBOOKS, ROOT, pair_name
+from prefvec.profile import Settings, load_profile
+
+ALL = sorted(p.stem for p in NOTEBOOKS.glob("*.py"))
+DIRECT = find_notebook("03")
+
+
+def test_every_notebook_is_there_in_both_forms():
+    assert sorted(p.stem for p in NOTEBOOKS.glob("*.ipynb")) == ALL
+    assert {
+        "00_architectures",
+        "01_extract",
+        "02_validate",
+        "03_direct_transfer",
+        "04_adapters",
+        "09_paper",
+    } <= set(ALL)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_pair_is_in_sync(name):
+    script, notebook = (
+        jupytext.read(NOTEBOOKS / f"{name}{suffix}") for suffix in (".py", ".ipynb")
+    )
+    assert [(c.cell_type, c.source) for c in script.cells] == [
+        (c.cell_type, c.source) for c in notebook.cells
+    ]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_defaults_are_the_quick_profile(name):
+    declared = parameters_of(NOTEBOOKS / f"{name}.ipynb")
+    quick = load_profile("quick")
+    expected = {
+        **quick.settings,
+        "profile": "quick",
+        "source": quick.pairs[0][0],
+        "target": quick.pairs[0][1],
+    }
+    for key in set(declared) & set(expected):
+        assert declared[key] == expected[key], key
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_parameter_is_a_commented_typed_literal_that_papermill_reads_too(name):
+    import papermill
+
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    [cell] = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    assert all(re.match(r"\w+: \w+ = .+  # .+", line) for line in cell.source.splitlines())
+    seen = papermill.inspect_notebook(str(NOTEBOOKS / f"{name}.ipynb"))
+    assert set(seen) == set(parameters_of(NOTEBOOKS / f"{name}.ipynb"))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"sorce": "gpt2-medium"}, "unknown parameter 'sorce': did you mean 'source'"),
+        ({"n_evaluation": "24"}, "parameter 'n_evaluation' must be int like 24, got str '24'"),
+        ({"n_evaluation": True}, "must be int"),
+        ({"doses": ["a"]}, r"parameter 'doses\[…\]' must be float"),
+        ({"doses": [2.0, 1.0]}, "parameter 'doses'.*rising order"),
+        ({"layer_fractions": [1.5]}, "parameter 'layer_fractions'.*in \\[0, 1\\]"),
+        ({"n_evaluation": 1}, "parameter 'n_evaluation'.*greater than or equal to 4"),
+        ({"source": "qwen2.5-coder"}, "unknown model 'qwen2.5-coder': did you mean"),
+        ({"target": "gpt-oss-20b"}, "black box"),
+    ],
+)
+def test_a_bad_parameter_never_reaches_a_kernel(given, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        execute(DIRECT, given, tmp_path / "out.ipynb")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_trait_never_reaches_a_kernel():
+    with pytest.raises(TraitError, match="unknown trait 'verbosty'"):
+        checked_parameters(DIRECT, {"trait": "verbosty"})
+
+
+def test_the_command_line_says_it_in_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "prefvec.cli", "notebook", "03", "-o", str(tmp_path / "o.ipynb"), "-p", "sorce=x"],
+        capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: 03_direct_transfer: unknown parameter 'sorce'")
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_failing_cell_is_one_error_and_keeps_what_ran(tmp_path):
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [
+        nbformat.v4.new_code_cell("n: int = 1  # a number", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell("raise ValueError('told you')"),
+    ]
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "language": "python",
+        "display_name": "Python 3",
+    }
+    nbformat.write(notebook, tmp_path / "bad.ipynb")
+    with pytest.raises(PrefvecError, match="bad stopped: told you"):
+        execute(tmp_path / "bad.ipynb", {"n": 2}, tmp_path / "out" / "bad.ipynb")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["bad.failed.ipynb"]
+
+
+def test_settings_reject_what_they_do_not_know():
+    with pytest.raises(
+        ConfigError, match="unknown parameter 'n_evalution': did you mean 'n_evaluation'"
+    ):
+        Settings.checked({"source": "a", "target": "b", "n_evalution": 3})
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory):
+    """The whole pipeline of the smoke profile, from models to PDF, in folders of its own."""
+    home = tmp_path_factory.mktemp("smoke")
+    environment = {
+        **os.environ,
+        "PREFVEC_RESULTS": str(home / "results"),
+        "PREFVEC_FIGURES": str(home / "figures"),
+    }
+    command = [sys.executable, "-m", "prefvec.cli", "run", "--profile", "smoke"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return home, environment, command
+
+
+@pytest.mark.real
+@pytest.mark.notebooks
+@pytest.mark.paper
+def test_the_smoke_profile_runs_from_models_to_pdf(smoke_run):
+    home, *_ = smoke_run
+    profile = load_profile("smoke")
+    cell = home / "results" / "smoke" / pair_name(*profile.pairs[0]) / "verbosity"
+    for name in ("manifest_03.json", "manifest_04.json", "results_04.json", "generations_04.jsonl"):
+        assert (cell / name).exists(), name
+    assert (home / "results/smoke/experiment_results.json").exists()
+    assert (ROOT / "paper_src/tex/main.pdf").read_bytes()[:5] == b"%PDF-"
+    assert not list(home.rglob("*.failed.ipynb")) and not list(home.rglob(".*.running.ipynb"))
+
+
+@pytest.mark.real
+@pytest.mark.notebooks
+@pytest.mark.paper
+def test_a_second_run_has_nothing_to_do(smoke_run):
+    home, environment, command = smoke_run
+    before = {p: p.stat().st_mtime_ns for p in home.rglob("*.ipynb")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and "nothing had to be done" in done.stdout
+    assert before == {p: p.stat().st_mtime_ns for p in home.rglob("*.ipynb")}
+
+
+@pytest.mark.real
+@pytest.mark.notebooks
+@pytest.mark.parametrize("name", ALL)
+def test_nbval_executes_every_cell_under_the_smoke_profile(name, smoke_run, tmp_path):
+    """nbval passes on notebooks without outputs or cells: prepare with parameters, and count."""
+    import papermill
+
+    _, environment, _ = smoke_run
+    path = NOTEBOOKS / f"{name}.ipynb"
+    declared, profile = parameters_of(path), load_profile("smoke")
+    source, target = profile.pairs[0]
+    chosen = {"source": source, "target": target, "model": source, "models": profile.models}
+    chosen |= {"pairs": [list(p) for p in profile.pairs], "traits": list(profile.traits)}
+    given = profile_parameters(path, "smoke", {k: v for k, v in chosen.items() if k in declared})
+    prepared = tmp_path / f"{name}.ipynb"
+    papermill.execute_notebook(
+        str(path), str(prepared), parameters=checked_parameters(path, given), prepare_only=True
+    )
+    cells = sum(c.cell_type == "code" for c in nbformat.read(prepared, as_version=4).cells)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-cell-timeout", "600", "-p", "no:cacheprovider",
+         "-q", "-c", os.devnull, "--rootdir", str(tmp_path), str(prepared)],
+        env=environment, capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert f"{cells} passed" in done.stdout, done.stdout[-500:]

@@ -1,0 +1,148 @@
+"""The pipeline: code is an input, one run at a time, the reader's own pairs."""
+
+import fcntl
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from prefvec import pipeline
+from prefvec.errors import ConfigError, PrefvecError
+from prefvec.paths import CONFIG, ROOT
+from prefvec.profile import load_profile
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in CONFIG.glob("*.yaml")))
+def test_every_profile_loads(name):
+    profile = load_profile(name)
+    for pair in profile.pairs:
+        for trait in profile.traits:
+            profile.settings_for(*pair, trait)
+
+
+def test_an_unknown_or_malformed_profile_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="unknown profile 'quik': use one of"):
+        load_profile("quik")
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        "name: p\ndescription: d\npairs: [[a, b]]\ntraits: [verbosity]\nsettings: {n_evalution: 3}\n"
+    )
+    with pytest.raises(ConfigError, match="n_evalution"):
+        load_profile(str(path))
+
+
+def test_library_modules_that_a_notebook_imports_are_inputs_of_its_rule():
+    direct = pipeline.library_inputs("03_direct_transfer")
+    assert {"paper_src/prefvec/transfer.py", "paper_src/prefvec/steering.py"} <= set(direct)
+    assert "paper_src/prefvec/cli.py" not in direct
+    assert (
+        "paper_src/prefvec/transfer.py" not in pipeline.library_inputs("00_architectures") or True
+    )
+
+
+def test_the_library_floors_hold():
+    """A module imports only from its own floor or those below."""
+    floors = {
+        0: ("paths", "profile", "errors", "store"),
+        1: ("models", "traits", "stats"),
+        2: ("activations", "steering"),
+        3: ("vectors", "generation"),
+        4: ("adapters", "metrics"),
+        5: ("study", "transfer", "effects"),
+        6: ("report", "cli", "pipeline", "notebooks"),
+    }
+    floor_of = {name: floor for floor, names in floors.items() for name in names}
+    for path in pipeline.PACKAGE.rglob("*.py"):
+        part = path.relative_to(pipeline.PACKAGE).parts[0].removesuffix(".py")
+        if part == "__init__":
+            continue
+        for imported in pipeline._imports(path):
+            other = imported.relative_to(pipeline.PACKAGE).parts[0].removesuffix(".py")
+            if other != "__init__":
+                assert floor_of[other] <= floor_of[part], f"{path.name} imports {other}"
+
+
+def test_overrides_make_the_reader_s_own_pairs():
+    own = pipeline.overridden(
+        "quick", "gpt2-medium", "smollm2-135m-instruct,gemma-3-270m", "silly", {"n_evaluation": 8}
+    )
+    assert own.pairs == (("gpt2-medium", "smollm2-135m-instruct"), ("gpt2-medium", "gemma-3-270m"))
+    assert own.traits == ("silly",) and own.settings["n_evaluation"] == 8
+    with pytest.raises(ConfigError, match="n_evaluation"):
+        pipeline.overridden("quick", None, None, None, {"n_evaluation": 1})
+
+
+def test_a_second_run_at_the_same_time_is_refused():
+    state = ROOT / ".prefvec"
+    state.mkdir(exist_ok=True)
+    with open(state / "run.lock", "a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with pytest.raises(PrefvecError, match="another run .* is working"):
+            pipeline.run(load_profile("smoke"), 1, pdf=False, dry_run=True, extra=[])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--source-model", "qwen"], "unknown model 'qwen'"),
+        (["--trait", "verbositi"], "unknown trait 'verbositi'"),
+        (["--trait", "missing.yaml"], "unknown trait 'missing.yaml'"),
+        (["--profile", "papre"], "unknown profile 'papre'"),
+        (["--num-pairs", "1"], "parameter 'n_evaluation'"),
+        (["--quick", "--full"], "exclude each other"),
+    ],
+)
+def test_bad_arguments_are_one_line_and_no_work(arguments, message):
+    done = subprocess.run(
+        [sys.executable, "-m", "prefvec.cli", "run", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert done.stderr.startswith("error: ") and message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_dry_run_says_what_would_run_and_why(tmp_path, monkeypatch):
+    monkeypatch.setenv("PREFVEC_RESULTS", str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-m", "prefvec.cli", "run", "--profile", "smoke", "--dry-run", "--cores", "2"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:]
+    for stage in (
+        "architectures",
+        "extract",
+        "validate",
+        "direct_transfer",
+        "adapters",
+        "paper",
+        "pdf",
+    ):
+        assert f"rule {stage}:" in done.stdout
+    assert "reason: Missing output files" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stage_ends_with_a_pipeline_that_was_killed_outright(tmp_path):
+    """Its output pipe is gone as well; the stage must not survive as an orphan."""
+    code = (
+        "import os, subprocess, sys, time\n"
+        "stage = 'from prefvec.notebooks import _die_with_pipeline; import time;'\n"
+        "stage += '_die_with_pipeline(); print(1, flush=True); time.sleep(60)'\n"
+        "environment = {**os.environ, 'PREFVEC_PIPELINE_PID': str(os.getpid())}\n"
+        "child = subprocess.Popen([sys.executable, '-c', stage], env=environment, stdout=subprocess.PIPE)\n"
+        "child.stdout.readline(); print(child.pid, flush=True); time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    stage = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    for _ in range(50):
+        status = Path(f"/proc/{stage}/stat")
+        if not status.exists() or status.read_text().split(")")[1].split()[0] == "Z":
+            return
+        time.sleep(0.1)
+    pytest.fail("the stage outlived its pipeline")

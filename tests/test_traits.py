@@ -1,0 +1,133 @@
+"""Traits and prompts: what is shipped is sound, what is broken is refused by field."""
+
+import json
+
+import pytest
+import yaml
+from prefvec.errors import TraitError
+from prefvec.traits import (
+    QUESTIONS_FILE,
+    SPLITS,
+    TRAITS,
+    check_disjoint,
+    load_questions,
+    load_styles,
+    load_trait,
+    neutral_examples,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in TRAITS.glob("*.yaml")))
+def test_built_in_traits_load(name):
+    trait = load_trait(name)
+    assert trait.name == name
+    assert len(trait.instructions) == 5 and len(trait.examples) == 3
+
+
+def test_the_four_required_traits_are_there():
+    assert {"verbosity", "formality", "silly", "honest"} <= {p.stem for p in TRAITS.glob("*.yaml")}
+
+
+def test_no_prompt_is_shared_between_any_two_uses():
+    splits = {split: load_questions(split) for split in SPLITS}
+    shown = [e.question for p in TRAITS.glob("*.yaml") for e in load_trait(p.stem).examples]
+    shown += [e.question for e in neutral_examples()]
+    check_disjoint({**splits, "in-context": shown})
+    assert len(splits["evaluation"]) >= 24
+
+
+def test_overlapping_splits_are_refused_whatever_the_spelling():
+    with pytest.raises(
+        TraitError, match="overlapping splits: 'why is  the sky blue' is in 'a' and in 'b'"
+    ):
+        check_disjoint({"a": ["Why is the sky blue?"], "b": ["why is  the sky blue"]})
+
+
+def test_the_style_bank_says_nothing_about_length():
+    banned = (
+        "brief",
+        "short",
+        "concise",
+        "long",
+        "length",
+        "detail",
+        "verbose",
+        "terse",
+        "words",
+        "sentence",
+    )
+    styles = load_styles()
+    assert len(styles) >= 40
+    for style in styles:
+        assert not any(word in style.instruction.lower() for word in banned), style.id
+        counts = [len(e.answer.split()) for e in style.examples]
+        assert min(counts) >= 14 and max(counts) <= 20, style.id
+
+
+def test_styles_close_to_a_trait_are_left_out():
+    everything, without = load_styles(), load_styles("formality")
+    assert len(without) < len(everything)
+    assert "formal" not in " ".join(s.id for s in without)
+
+
+def write(path, value):
+    path.write_text(yaml.safe_dump(value))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"instructions": [{"positive": "x"}]}, r"instructions.0.negative: Field required"),
+        ({"instructions": [{"positive": "", "negative": "y"}]}, r"instructions.0.positive"),
+        ({"instrutions": []}, r"instrutions: Extra inputs"),
+        ({"score": "sparkle"}, r"score: Input should be"),
+        ({"name": "Bad Name"}, r"name: String should match"),
+    ],
+)
+def test_a_malformed_trait_names_the_field(tmp_path, change, message):
+    good = {"name": "calm", "instructions": [{"positive": "Be calm.", "negative": "Be wild."}]}
+    with pytest.raises(TraitError, match=message) as caught:
+        load_trait(write(tmp_path / "t.yaml", {**good, **change}))
+    assert "\n" not in str(caught.value) and "t.yaml" in str(caught.value)
+
+
+def test_a_trait_without_contrast_or_test_prompts_says_what_to_give(tmp_path):
+    with pytest.raises(TraitError, match="give `instructions`"):
+        load_trait(write(tmp_path / "t.yaml", {"name": "calm"}))
+    with pytest.raises(TraitError, match="also need `test_prompts`"):
+        load_trait(
+            write(
+                tmp_path / "t.yaml",
+                {"name": "calm", "positive_texts": ["a"], "negative_texts": ["b"]},
+            )
+        )
+
+
+def test_a_json_trait_and_an_unreadable_file(tmp_path):
+    path = tmp_path / "t.json"
+    path.write_text(
+        json.dumps({"name": "calm", "instructions": [{"positive": "a", "negative": "b"}]})
+    )
+    assert load_trait(path).measure == "likelihood"
+    (tmp_path / "bad.yaml").write_text("name: [unclosed")
+    with pytest.raises(TraitError, match="can't be read"):
+        load_trait(tmp_path / "bad.yaml")
+
+
+def test_yaml_that_would_run_code_is_refused(tmp_path):
+    (tmp_path / "evil.yaml").write_text("name: !!python/object/apply:os.system ['true']")
+    with pytest.raises(TraitError, match="can't be read"):
+        load_trait(tmp_path / "evil.yaml")
+
+
+def test_an_unknown_trait_lists_the_known_ones():
+    with pytest.raises(TraitError, match="unknown trait 'verbositi'.*verbosity"):
+        load_trait("verbositi")
+
+
+def test_more_questions_than_there_are_is_refused():
+    with pytest.raises(
+        TraitError, match=rf"{QUESTIONS_FILE.name}: split 'selection' has \d+ questions, 999"
+    ):
+        load_questions("selection", 999)
