@@ -11,7 +11,7 @@ import re
 from glob import glob
 
 from prefvec import pipeline
-from prefvec.notebooks import find_notebook, parameters_of
+from prefvec.notebooks import find_notebook, parameters_of, source_digest
 from prefvec.paths import RESULTS, ROOT, pair_name, slug
 from prefvec.profile import Profile
 from prefvec.traits import TRAITS, load_trait
@@ -20,6 +20,7 @@ PROFILE = Profile(**{k: v for k, v in config.items() if k in Profile.model_field
 OUT = os.path.relpath(RESULTS / PROFILE.name, ROOT)
 MODELS = {slug(name): name for name in PROFILE.models}
 PAIRS = {pair_name(*pair): pair for pair in PROFILE.pairs}
+SOURCES = {source for source, _ in PROFILE.pairs}
 TRAIT_OF = {load_trait(name).name: name for name in PROFILE.traits}
 TEX_SOURCES = ["paper_src/tex/main.tex", *sorted(glob("paper_src/tex/sections/*.tex"))]
 DATA = ["data/models.yaml", "data/prompts/questions.yaml", "data/prompts/styles.yaml"]
@@ -31,7 +32,8 @@ def trait_file(wildcards):
 
 
 def code(notebook):
-    return [f"notebooks/{notebook}.py", *pipeline.library_inputs(notebook)]
+    """Library modules that a notebook imports; its own cells are the parameter `source`."""
+    return pipeline.library_inputs(notebook)
 
 
 def parameters(notebook, **chosen):
@@ -52,7 +54,10 @@ def stage_of_pair(notebook):
 def stage_of_model(notebook):
     """Parameters of a stage that belongs to one model."""
     def of(wildcards):
-        return parameters(notebook, model=MODELS[wildcards.model], trait=TRAIT_OF[wildcards.trait])
+        model = MODELS[wildcards.model]
+        # A layer given by number is a source's; a model that is only a target may be shallower.
+        given = {} if model in SOURCES else {"intervention_layer": -1}
+        return parameters(notebook, model=model, trait=TRAIT_OF[wildcards.trait], **given)
     return of
 
 
@@ -97,6 +102,7 @@ rule architectures:
         table=f"{OUT}/tables/architectures.tex",
     params:
         notebook="00_architectures",
+        source=source_digest("00_architectures"),
         json=parameters("00_architectures", models=PROFILE.models),
     threads: HALF
     shell:
@@ -115,6 +121,7 @@ rule extract:
         vector=f"{OUT}/{{model}}/{{trait}}/preference_vector.json",
     params:
         notebook="01_extract",
+        source=source_digest("01_extract"),
         json=stage_of_model("01_extract"),
     threads: HALF
     shell:
@@ -132,6 +139,7 @@ rule validate:
         manifest=f"{OUT}/{{model}}/{{trait}}/manifest_02.json",
     params:
         notebook="02_validate",
+        source=source_digest("02_validate"),
         json=stage_of_model("02_validate"),
     threads: HALF
     shell:
@@ -150,6 +158,7 @@ rule direct_transfer:
         results=f"{OUT}/{{pair}}/{{trait}}/results_03.json",
     params:
         notebook="03_direct_transfer",
+        source=source_digest("03_direct_transfer"),
         json=stage_of_pair("03_direct_transfer"),
     threads: workflow.cores
     shell:
@@ -168,6 +177,7 @@ rule adapters:
         results=f"{OUT}/{{pair}}/{{trait}}/results_04.json",
     params:
         notebook="04_adapters",
+        source=source_digest("04_adapters"),
         json=stage_of_pair("04_adapters"),
     threads: workflow.cores
     shell:
@@ -191,6 +201,7 @@ rule paper:
         numbers="paper_src/tex/generated/numbers.tex",
     params:
         notebook="09_paper",
+        source=source_digest("09_paper"),
         json=parameters(
             "09_paper", pairs=[list(pair) for pair in PROFILE.pairs], traits=list(TRAIT_OF)
         ),

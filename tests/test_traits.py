@@ -131,3 +131,20 @@ def test_more_questions_than_there_are_is_refused():
         TraitError, match=rf"{QUESTIONS_FILE.name}: split 'selection' has \d+ questions, 999"
     ):
         load_questions("selection", 999)
+
+
+def test_a_small_sample_of_styles_is_spread_over_the_bank():
+    everything, some = [s.id for s in load_styles()], [s.id for s in load_styles(limit=40)]
+    assert len(some) == len(set(some)) == 40
+    assert everything.index(some[-1]) >= len(everything) - 2
+
+
+def test_unpaired_texts_are_refused(tmp_path):
+    texts = {
+        "name": "calm",
+        "positive_texts": ["a", "b"],
+        "negative_texts": ["c"],
+        "test_prompts": ["d"] * 4,
+    }
+    with pytest.raises(TraitError, match="must be equally many"):
+        load_trait(write(tmp_path / "t.yaml", texts))

@@ -54,7 +54,7 @@ def summarise(study: Study, table: pd.DataFrame) -> pd.DataFrame:
                 if RANDOM_NAME.fullmatch(name) and d == dose
             ]
             te = transfer_efficiency(effect, np.stack(noise), own, seed)
-        moved = direction_score(cell.n_tokens, base.n_tokens, towards)
+        moved = direction_score(cell.score.fillna(base.score), base.score, towards)
         rows.append(
             {
                 "method": method,

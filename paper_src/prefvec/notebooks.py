@@ -15,6 +15,7 @@ from prefvec.errors import ConfigError, PrefvecError
 from prefvec.models.registry import require_white_box, resolve
 from prefvec.paths import NOTEBOOKS, ROOT
 from prefvec.profile import Settings, load_profile, suggest
+from prefvec.store import canonical_hash
 from prefvec.traits import load_trait
 
 KERNEL_STARTS = 3
@@ -59,6 +60,14 @@ def parameters_of(path: Path) -> dict[str, object]:
                 f"{path.name}: line {node.lineno} of the parameters cell is not `name = literal`"
             ) from error
     return values
+
+
+def source_digest(name: str) -> str:
+    """Hash of a notebook's cells without their outputs: what a rule depends on."""
+    import nbformat
+
+    cells = nbformat.read(find_notebook(name), as_version=4).cells
+    return canonical_hash([[cell.cell_type, cell.source] for cell in cells])[:16]
 
 
 def checked_parameters(path: Path, given: dict[str, object]) -> dict[str, object]:

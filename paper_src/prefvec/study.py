@@ -27,6 +27,8 @@ from prefvec.traits import (
 )
 from prefvec.vectors import SteeringVector, extract
 
+JUDGES = ("smollm2-135m-instruct", "qwen2.5-coder-0.5b-instruct")
+
 
 class Alignment(NamedTuple):
     """Paired activations by layer, `[n, d_source]` and `[n, d_target]`, and the style of each row."""
@@ -77,6 +79,14 @@ class Study:
         """The model it is carried to."""
         return self.pool.get(self.settings.target)
 
+    def judge_of(self, loaded: LoadedModel) -> LoadedModel:
+        """A model to mark another's texts: the pair's other one, or an embedded one of another
+        family where the pair is one model."""
+        for name in (self.settings.source, self.settings.target, *JUDGES):
+            if name != loaded.id:
+                return self.pool.get(name)
+        raise ConfigError(f"no other model is there to judge {loaded.id}")
+
     def candidate_layers(self, loaded: LoadedModel) -> list[int]:
         """Layers to choose among: the profile's fractions of the depth, or the one layer given."""
         if self.settings.intervention_layer >= 0:
@@ -99,9 +109,8 @@ class Study:
     def layer_pairs(self) -> list[tuple[int, int]]:
         """Candidate (source, target) layers: the target's at the same proportional depth."""
         depths = self.source.n_layers, self.target.n_layers
-        return [
-            (layer, matching_layer(layer, *depths)) for layer in self.candidate_layers(self.source)
-        ]
+        pairs = {matching_layer(i, *depths): i for i in self.candidate_layers(self.source)}
+        return [(source, target) for target, source in pairs.items()]  # each target layer once
 
     def layers_of(self, loaded: LoadedModel) -> list[int]:
         """The candidate layers of one of the pair's models."""
@@ -110,7 +119,7 @@ class Study:
 
     @cached_property
     def styles(self):
-        """Alignment styles without those close to the trait or to the control trait's opposite."""
+        """Alignment styles without those close to the trait."""
         return load_styles(self.trait.name, self.settings.n_styles)
 
     def alignment(self) -> Alignment:

@@ -76,6 +76,8 @@ class Trait(_Frozen):
                 "give `instructions` (positive/negative pairs), or `positive_texts` and "
                 "`negative_texts`"
             )
+        if len(self.positive_texts) != len(self.negative_texts):
+            raise ValueError("`positive_texts` and `negative_texts` must be equally many")
         if not self.test_prompts:
             raise ValueError("`positive_texts` and `negative_texts` also need `test_prompts`")
         return self
@@ -155,9 +157,13 @@ def load_styles(excluding_trait: str | None = None, limit: int | None = None) ->
     except (ValidationError, TypeError, KeyError) as error:
         raise TraitError(f"{STYLES_FILE}: {first_problem(error)}") from error
     kept = [style for style in styles if excluding_trait not in style.related]
-    # Spread a small sample over the bank, whose neighbours are alike.
-    step = max(1, len(kept) // limit) if limit else 1
-    kept = kept[::step][:limit]
+    if limit is not None and limit < len(kept):  # spread over the bank, whose neighbours are alike
+        kept = [kept[i * len(kept) // limit] for i in range(limit)]
+    short = [style.id for style in kept if len(style.examples) != len(questions)]
+    if short:
+        raise TraitError(
+            f"{STYLES_FILE}: style '{short[0]}' must answer each of the bank's questions"
+        )
     return [
         Styled(
             s.id,

@@ -13,7 +13,15 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from prefvec.adapters import Ridge, RidgePath, make_adapter, ridge_path
+from prefvec.adapters import (
+    Interpolate,
+    Procrustes,
+    RandomProjection,
+    Ridge,
+    RidgePath,
+    ZeroPad,
+    ridge_path,
+)
 from prefvec.generation import Generation, Request, generate
 from prefvec.metrics.coherence import is_collapsed
 from prefvec.metrics.trait import trait_scores
@@ -74,7 +82,7 @@ def sweep(
         table[field] = [getattr(answer, field) for answer in answers]
     table["collapsed"] = [is_collapsed(text) for text in table.text]
     # Likelihood scores come from the pair's other model: no model marks its own work.
-    other = study.target if loaded.id == study.settings.source else study.source
+    other = study.judge_of(loaded) if study.trait.measure == "likelihood" else None
     table["score"] = trait_scores(
         study.trait, list(table.question), list(table.text), list(table.n_tokens),
         study.settings.max_new_tokens, judge=other, store=study.store,
@@ -146,7 +154,11 @@ def direct_methods(study: Study, site: Site) -> dict[str, np.ndarray]:
     widths = np.zeros((1, study.source.width)), np.zeros((1, study.target.width))
     return _scaled(
         reference_directions(study, site.layer_target),
-        {name: make_adapter(name).fit(*widths).map(source) for name in DIRECT},
+        {
+            "zero_pad": ZeroPad().fit(*widths).map(source),
+            "interpolate": Interpolate().fit(*widths).map(source),
+            "random_projection": RandomProjection(study.settings.seed).fit(*widths).map(source),
+        },
     )
 
 
@@ -171,7 +183,7 @@ def fit_maps(study: Study, layers: tuple[int, int]) -> Maps:
     fits = {
         "ridge_concept": fit.concept,
         "ridge_r2": Ridge(fit.path.best_r2).fit(fit.x, fit.y),
-        "procrustes": make_adapter("procrustes").fit(fit.x, fit.y),
+        "procrustes": Procrustes().fit(fit.x, fit.y),
         "shuffled_pairing": Ridge(fit.path.best_concept).fit(fit.x, fit.y[order]),
     }
     directions = {name: adapter.map(vector) for name, adapter in fits.items()}
@@ -202,7 +214,8 @@ def evaluate(
         for name, vector in directions.items()
         for dose in doses[name]
     ]
-    return sweep(study, study.target, conditions, "evaluation", instruction=True)
+    asked = bool(study.trait.instructions or study.trait.examples)
+    return sweep(study, study.target, conditions, "evaluation", instruction=asked)
 
 
 def with_length(vector: np.ndarray, length: float) -> np.ndarray:

@@ -7,10 +7,12 @@ from prefvec.adapters.base import Adapter
 
 
 class Procrustes(Adapter):
-    """The scaled partial isometry s·Q closest to the data: min ‖s·X Q − Y‖ over centred X, Y.
+    """A rotation between centred X and Y, with a scale.
 
-    XᵀY = U S Vᵀ gives Q = U Vᵀ, a rotation where the widths are equal and a partial isometry of
-    rank min(d_source, d_target) where not; s = tr(S) / ‖X Q‖².
+    XᵀY = U S Vᵀ gives Q = U Vᵀ, which maximises tr(Qᵀ Xᵀ Y): a rotation where the widths are equal,
+    a partial isometry of rank min(d_source, d_target) where not; then s = tr(S) / ‖X Q‖² is the best
+    scale for that Q. For d_source ≤ d_target this minimises ‖s·X Q − Y‖; for d_source > d_target,
+    where ‖X Q‖ depends on Q, that problem has no closed form and Q is the usual approximation.
     """
 
     name = "procrustes"

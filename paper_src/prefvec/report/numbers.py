@@ -18,6 +18,12 @@ KEY = re.compile(r"[a-z0-9][a-z0-9._-]*")
 USE = re.compile(r"\\res(?:ci)?\{([^}]*)\}")
 
 
+def number_key(*parts: str) -> str:
+    """A key from names that may hold anything (local paths, accents): `parts` joined by dots."""
+    plain = (re.sub(r"[^a-z0-9._-]", "-", part.lower()).lstrip("._-") for part in parts)
+    return ".".join(plain)
+
+
 class Numbers:
     """The numbers of one notebook run."""
 

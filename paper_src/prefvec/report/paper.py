@@ -156,7 +156,7 @@ def write_tex(profile: str, pairs: list[list[str]], traits: list[str]) -> tuple[
     top = sorted((RESULTS / profile).glob("numbers_*.json"))
     files = [f for folder in folders for f in sorted(folder.glob("numbers_*.json"))] + models + top
     numbers = number_files.merge(files)
-    prefix = f"{pair_name(*pairs[0])}.{traits[0]}.".lower()
+    prefix = number_files.number_key(pair_name(*pairs[0]), traits[0], "")
     main = {"main." + k.removeprefix(prefix): v for k, v in numbers.items() if k.startswith(prefix)}
     source, target = (short(m) for m in pairs[0])
     words = {

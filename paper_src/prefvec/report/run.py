@@ -8,7 +8,7 @@ import pandas as pd
 from prefvec.paths import FIGURES, pair_name, run_dir
 from prefvec.report import figures
 from prefvec.report.manifest import write_manifest
-from prefvec.report.numbers import Numbers
+from prefvec.report.numbers import Numbers, number_key
 from prefvec.report.tables import write_table
 from prefvec.stats import Estimate
 from prefvec.store import write_json, write_text
@@ -37,7 +37,7 @@ class Run:
 
     def key(self, name: str) -> str:
         """A number key that says which run it is from: `<parts…>.<name>`."""
-        return ".".join([*self.parts, name]).lower()
+        return number_key(*self.parts, name)
 
     def number(self, name: str, value, unit: str = "", digits: int = 2) -> None:
         """Record a number of this run for the paper."""
@@ -45,7 +45,9 @@ class Run:
 
     def figure(self, figure: plt.Figure, name: str) -> plt.Figure:
         """Save a figure as PDF and PNG; give it back for display."""
-        return figures.save(figure, self.figures, name)
+        figures.save(figure, self.figures, name)
+        plt.close(figure)  # or the notebook would show it a second time
+        return figure
 
     def table(self, frame: pd.DataFrame, name: str, align: str | None = None) -> pd.DataFrame:
         """Save a table for LaTeX; give it back for display."""
