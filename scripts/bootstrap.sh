@@ -75,7 +75,7 @@ install_latex() {
 install_environment() {
   say "environment: $VENV ($(torch_kind) build of torch; once, about 3 minutes)"
   [ -x "$VENV/bin/python" ] || "$PYTHON_FOUND" -m venv "$VENV"
-  local pip=("$VENV/bin/python" -m pip install --quiet --disable-pip-version-check)
+  local pip=("$VENV/bin/python" -m pip install -qq --disable-pip-version-check)
   if [ "$(torch_kind)" = cuda ]; then
     "${pip[@]}" "$TORCH"
   else
