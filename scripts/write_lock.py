@@ -24,7 +24,7 @@ def main(freeze: Path) -> None:
         "channels: [conda-forge]",
     ]
     lines += ["dependencies:", "  - python=3.11", "  - pip", "  - pip:", f"      - {TORCH}"]
-    lines += [f"      - {pin}" for pin in pins] + ["      - --no-deps --editable ."]
+    lines += [f"      - {pin}" for pin in pins] + ["      - --editable ."]
     (ROOT / "environment.yml").write_text("\n".join(lines) + "\n")
 
 

