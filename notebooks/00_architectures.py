@@ -24,6 +24,7 @@ device: str = "cpu"  # nothing is computed here but sizes
 import itertools
 
 import pandas as pd
+
 from prefvec.models.architecture import analyse, compatibility, vocabulary_overlap
 from prefvec.models.load import ModelPool
 from prefvec.report import figures

@@ -41,6 +41,7 @@ penalties: list = [0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0]  # ridge λ, i
 # %%
 import numpy as np
 import pandas as pd
+
 from prefvec.activations import Prompt, capture
 from prefvec.paths import slug
 from prefvec.profile import Settings

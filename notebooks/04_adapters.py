@@ -42,6 +42,7 @@ penalties: list = [0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0]  # ridge λ, i
 
 # %%
 import pandas as pd
+
 from prefvec.effects import content_and_coherence, paired_gain, summarise
 from prefvec.metrics.trait import UNITS
 from prefvec.profile import Settings

@@ -4,11 +4,6 @@ import os
 
 import pytest
 import torch
-from prefvec.models.architecture import find_hook_points
-from prefvec.models.load import LoadedModel
-from prefvec.models.prompt import PromptFormat
-from prefvec.models.registry import ModelSpec
-from prefvec.store import Store
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
@@ -19,6 +14,12 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
 )
+
+from prefvec.models.architecture import find_hook_points
+from prefvec.models.load import LoadedModel
+from prefvec.models.prompt import PromptFormat
+from prefvec.models.registry import ModelSpec
+from prefvec.store import Store
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 VOCABULARY = 300

@@ -1,9 +1,10 @@
 """Capture: the right layer, whatever the batch, the padding or the shared beginnings."""
 
 import numpy as np
-import prefvec.activations as activations
 import pytest
 import torch
+
+import prefvec.activations as activations
 from conftest import random_ids
 from prefvec.activations import Prompt, capture
 from prefvec.errors import ConfigError, ModelError

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge as SklearnRidge
+
 from prefvec.adapters import ADAPTERS, Ridge, make_adapter, ridge_path
 from prefvec.adapters.ridge import _Decomposition
 from prefvec.errors import ConfigError, VectorError
-from sklearn.linear_model import Ridge as SklearnRidge
 
 
 def cosine(a, b):

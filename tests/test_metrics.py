@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from conftest import random_ids
 from prefvec.metrics import content
 from prefvec.metrics.coherence import is_collapsed, log_likelihoods

@@ -7,6 +7,7 @@ import sys
 import zipfile
 
 import pytest
+
 from prefvec.errors import ConfigError, FetchError, PrefvecError
 from prefvec.models import fetch
 from prefvec.models.registry import (

@@ -8,6 +8,7 @@ import sys
 import jupytext
 import nbformat
 import pytest
+
 from prefvec.errors import ConfigError, PrefvecError, TraitError
 from prefvec.notebooks import (
     checked_parameters,

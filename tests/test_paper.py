@@ -5,6 +5,7 @@ import subprocess
 
 import pandas as pd
 import pytest
+
 from prefvec import pipeline
 from prefvec.errors import ReportError
 from prefvec.paths import TEX

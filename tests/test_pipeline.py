@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from prefvec import pipeline
 from prefvec.errors import ConfigError, PrefvecError
 from prefvec.paths import CONFIG, ROOT

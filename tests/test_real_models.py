@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from prefvec.activations import Prompt, capture
 from prefvec.models.fetch import gguf_file
 from prefvec.models.load import load_model

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from prefvec.stats import difference, mean_ci, transfer_efficiency
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from conftest import random_ids
 from prefvec.activations import pad_left
 from prefvec.errors import ConfigError, VectorError

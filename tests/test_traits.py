@@ -4,6 +4,7 @@ import json
 
 import pytest
 import yaml
+
 from prefvec.errors import TraitError
 from prefvec.traits import (
     QUESTIONS_FILE,

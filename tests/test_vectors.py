@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+
 from conftest import tiny_model
 from prefvec.activations import Prompt, capture
 from prefvec.errors import TraitError, VectorError
