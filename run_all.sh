@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From a fresh clone to the paper: environment, models, notebooks, figures, PDF.
 #   ./run_all.sh --quick      one pair, about 6 minutes after set-up
-#   ./run_all.sh              the paper: three models, six directed pairs
+#   ./run_all.sh              the paper: both directions, larger samples
 #   ./run_all.sh --help       everything else
 set -euo pipefail
 WANT_LATEX=1 SETUP_ONLY=0
@@ -25,7 +25,7 @@ exec python -m prefvec.cli run "$@"
 usage: ./run_all.sh [options]
 
   --quick                  one pair (Qwen2.5 to SmolLM2), one trait
-  (default)                profile paper: three models, six directed pairs
+  (default)                profile paper: both directions, larger samples
   --full                   7B-class models on a GPU
   --profile NAME           a profile of config/ (smoke, quick, paper, full) or a .yaml file
   --source-model ID        another source; with --target-models, your own pairs
