@@ -31,7 +31,7 @@ print(f"{len(results)} records from {len(pairs)} pairs and {len(traits)} traits"
 
 # %%
 cells = paper.pair_cells(results, pairs, traits)
-run.table(paper.pair_table(cells), "pairs", align="lllrrr")
+run.table(paper.pair_table(cells), "pairs", align="lllrrrr")
 paper.pair_frame(cells)
 
 # %%

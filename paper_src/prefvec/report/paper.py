@@ -203,6 +203,6 @@ def _pairs(cells: pd.DataFrame, show) -> pd.DataFrame:
         "target": [short(m) for m in cells.target],
         "trait": list(cells.trait),
     }
-    for method in ("ridge_concept", "ridge_r2", "wrong_trait"):
+    for method in ("ridge_concept", "ridge_r2", "wrong_trait", "shuffled_pairing"):
         frame[label(method)] = [show(e) for e in cells[method]]
     return pd.DataFrame(frame)
