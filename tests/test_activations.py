@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-import prefvec.activations as activations
 from conftest import random_ids
-from prefvec.activations import Prompt, capture
+from prefvec import activations, batching
+from prefvec.activations import Prompt, Site, capture, capture_sites
 from prefvec.errors import ConfigError, ModelError
 
 
@@ -38,11 +38,12 @@ def test_a_shared_beginning_changes_nothing(tiny, monkeypatch):
     prompts = [Prompt(start + ids) for ids in random_ids(5, seed=1)] + [
         Prompt(random_ids(1, seed=2)[0])
     ]
-    window = activations._window(tiny)
-    local = window < 2 * max(len(p.ids) for p in prompts)  # then sharing must stay off
-    assert any(g.shared for g in activations._groups(prompts, "last", window)) != local
+    rows = [p.ids for p in prompts]
+    may_share = batching.fits_window(tiny, 2 * max(map(len, rows)))
+    assert may_share == (tiny.fingerprint != "gemma30")  # its local attention counts padding
+    assert any(g.shared for g in batching.shared_beginnings(rows, may_share)) == may_share
     shared = capture(tiny, prompts, [1, 3])
-    monkeypatch.setattr(activations, "MIN_SHARED", 10**6)
+    monkeypatch.setattr(batching, "MIN_SHARED", 10**6)
     apart = capture(tiny, prompts, [1, 3])
     for layer in (1, 3):
         np.testing.assert_allclose(shared[layer], apart[layer], rtol=1e-3, atol=1e-3)
@@ -79,6 +80,49 @@ def test_the_store_gives_back_the_same_and_notices_damage(llama, store):
     path.write_bytes(path.read_bytes()[:-7])
     again = capture(llama, prompts, [1], store=store)[1]
     np.testing.assert_array_equal(first, again)
+
+
+def test_sites_of_several_components_come_from_one_pass(tiny):
+    prompts = [Prompt(ids) for ids in random_ids(3)]
+    sites = [Site(1, "attention"), Site(2), Site(1), Site(2, "mlp")]
+    calls = []
+    tiny.hooks.blocks[0].register_forward_hook(lambda *_: calls.append(1))
+    together = capture_sites(tiny, prompts, sites)
+    assert len(calls) == 1 and set(together) == set(sites)
+    for site in sites:
+        alone = capture(tiny, prompts, [site.layer], component=site.component)[site.layer]
+        np.testing.assert_allclose(together[site], alone, rtol=1e-4, atol=1e-4)
+
+
+def test_only_what_the_store_does_not_know_is_computed(llama, store):
+    prompts = [Prompt(ids) for ids in random_ids(4)]
+    capture(llama, prompts, [0, 3], store=store)
+    ran = []
+    for i, block in enumerate(llama.hooks.blocks):
+        block.register_forward_hook(lambda *_, i=i: ran.append(i))
+    capture(llama, prompts, [3], store=store)
+    assert ran == []
+    capture(llama, prompts, [0, 1, 3], store=store)
+    assert max(ran) == 1
+
+
+def test_an_interrupted_capture_goes_on_where_it_was(llama, store, monkeypatch):
+    monkeypatch.setattr(activations, "SHARD", 2)
+    prompts = [Prompt(ids) for ids in random_ids(5)]
+    whole = capture(llama, prompts, [1])[1]
+    real, calls = activations._captured, []
+
+    def failing(loaded, shard, *rest):
+        calls.append(len(shard))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(loaded, shard, *rest)
+
+    monkeypatch.setattr(activations, "_captured", failing)
+    with pytest.raises(KeyboardInterrupt):
+        capture(llama, prompts, [1], store=store)
+    np.testing.assert_allclose(capture(llama, prompts, [1], store=store)[1], whole, rtol=1e-4)
+    assert calls == [2, 2, 2, 1]
 
 
 @pytest.mark.parametrize("layer", [-1, 4])

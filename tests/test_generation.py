@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from conftest import random_ids
+from prefvec import generation
 from prefvec.errors import ConfigError
-from prefvec.generation import Request, generate
+from prefvec.generation import Request, generate, rows_that_fit
+from prefvec.prefill import prefill
 from prefvec.steering import Steer
 
 
@@ -25,6 +27,93 @@ def test_a_mixed_batch_equals_single_rows(tiny):
     together = generate(tiny, requests, 12)
     alone = [generate(tiny, [r], 12)[0] for r in requests]
     assert together == alone
+
+
+def sweep_requests(loaded):
+    """Prompts with a common beginning, each at several doses, layers and positions."""
+    generator = np.random.default_rng(1)
+    v, w = (np.float32(generator.normal(size=loaded.width)) for _ in range(2))
+    start = random_ids(1, low=12, high=13)[0]
+    prompts = [start + ids for ids in random_ids(3, seed=5)] + random_ids(2, seed=6)
+    additions = [
+        (),
+        (Steer(v, 1, 1.0),),
+        (Steer(v, 1, -1.0),),
+        (Steer(v, 3, 2.0), Steer(w, 2, 0.5, "prompt")),
+        (Steer(w, 2, 1.0, "generated"),),
+        (Steer(w, 1, 1.0, component="mlp"),),
+    ]
+    return [Request(ids, steers) for steers in additions for ids in prompts]
+
+
+def test_a_sweep_that_shares_prompts_and_places_equals_single_rows(tiny):
+    """Five places for thirty requests: rows join, leave, and share what they have in common."""
+    requests = sweep_requests(tiny)
+    together = generate(tiny, requests, 10, rows_per_batch=5)
+    alone = [generate(tiny, [r], 10)[0] for r in requests]
+    assert together == alone
+    assert generate(tiny, requests[::-1], 10)[::-1] == alone
+
+
+def test_prompts_are_computed_once_up_to_the_block_that_steers(llama):
+    """Three doses of one vector at block 2 on four prompts: blocks 0 to 2 see four rows."""
+    v = np.ones(llama.width, np.float32)
+    prompts = random_ids(4, low=9, high=10)
+    rows = [(ids, (Steer(v, 2, dose),)) for dose in (0.5, 1.0, 2.0) for ids in prompts]
+    seen = {}
+    for i, block in enumerate(llama.hooks.blocks):
+        block.self_attn.register_forward_pre_hook(
+            lambda _m, _a, kwargs, i=i: seen.update({i: len(kwargs["hidden_states"])}),
+            with_kwargs=True,
+        )
+    found = prefill(llama, [ids for ids, _ in rows], [s for _, s in rows], 4)
+    assert seen == {0: 4, 1: 4, 2: 4, 3: 12}
+    assert found.logits.shape[0] == 12 and len(found.cache.layers[0].keys) == 12
+
+
+def test_a_prompt_steered_only_after_it_is_computed_once(llama):
+    v = np.ones(llama.width, np.float32)
+    ids = random_ids(1)[0]
+    passes = []
+    llama.hooks.blocks[3].register_forward_hook(
+        lambda _m, _a, out: passes.append((out if torch.is_tensor(out) else out[0]).shape[:2])
+    )
+    generate(llama, [Request(ids, (Steer(v, 1, a, "generated"),)) for a in (1.0, 2.0)], 2)
+    assert passes == [(1, len(ids)), (2, 1)]
+
+
+def test_waiting_rows_take_the_places_of_finished_ones(llama, monkeypatch):
+    """Fewer steps than batches of four that each wait for their longest row."""
+    lengths = [2, 3, 30, 4, 28, 3, 2, 5, 3, 4, 2, 26]
+    real = generation._Decoder._advance
+
+    def ends_at_its_length(self, row, token):
+        real(self, row, token)
+        if len(self.tokens[row]) == lengths[row]:
+            return generation.Generation("", lengths[row], "stop")
+
+    monkeypatch.setattr(generation._Decoder, "_advance", ends_at_its_length)
+    steps = []
+    llama.model.register_forward_pre_hook(
+        lambda _m, _a, kwargs: steps.append(kwargs["input_ids"].shape), with_kwargs=True
+    )
+    answers = generate(llama, [Request(ids) for ids in random_ids(12)], 40, rows_per_batch=4)
+    assert [a.n_tokens for a in answers] == lengths
+    decoding = [rows for rows, tokens in steps if tokens == 1]
+    waiting = sum(max(lengths[i : i + 4]) for i in range(0, 12, 4))
+    assert len(decoding) < 0.7 * waiting and max(decoding) <= 4
+
+
+def test_the_batch_follows_from_the_free_memory(llama, monkeypatch):
+    class Memory:
+        available = 0
+
+    monkeypatch.setattr(generation.psutil, "virtual_memory", lambda: Memory)
+    rows = []
+    for available in (0, 1 << 22, 1 << 23, 1 << 40):
+        Memory.available = available
+        rows.append(rows_that_fit(llama, 100))
+    assert rows[0] == 1 and 1 < rows[1] < rows[2] < rows[3] == 256
 
 
 def test_unsteered_greedy_equals_transformers_generate(tiny):

@@ -7,9 +7,12 @@ import pytest
 import torch
 
 from prefvec.activations import Prompt, capture
+from prefvec.generation import Request, generate
+from prefvec.models.architecture import block_output, replace_output
 from prefvec.models.fetch import gguf_file
 from prefvec.models.load import load_model
 from prefvec.models.registry import resolve
+from prefvec.steering import Steer
 
 pytestmark = pytest.mark.real
 EMBEDDED = ["smollm2-135m-instruct", "gemma-3-270m", "qwen2.5-coder-0.5b-instruct"]
@@ -119,6 +122,53 @@ def test_capture_equals_hidden_states_on_the_real_model(pair):
     for layer in layers:
         want = states[layer + 1][0, -1].numpy()
         np.testing.assert_allclose(got[layer][0], want, rtol=1e-3, atol=1e-3 * np.abs(want).max())
+
+
+@torch.inference_mode()
+def reference(loaded, request, limit):
+    """The plain path: one row, one hook, no cache, the whole prompt again for every token.
+
+    Gives the tokens and, for each, how far (nats) the best logit lay above the second."""
+    [steer] = request.steers
+    delta = torch.tensor(steer.coefficient * steer.vector)
+
+    def hook(_module, _inputs, output):
+        hidden = block_output(output).clone()
+        hidden[:, 1:] += delta
+        return replace_output(output, hidden)
+
+    ids, margins = list(request.ids), []
+    handle = loaded.hooks.blocks[steer.layer].register_forward_hook(hook)
+    try:
+        for _ in range(limit):
+            best = loaded.model(torch.tensor([ids])).logits[0, -1].topk(2)
+            margins.append(float(best.values[0] - best.values[1]))
+            ids.append(int(best.indices[0]))
+    finally:
+        handle.remove()
+    return ids[len(request.ids) :], margins
+
+
+def test_a_sweep_gives_the_plain_reference_s_tokens(pair):
+    """Greedy float32, token for token; where rounding decides (a margin below 1e-3 nats), the
+    texts may part from there on."""
+    loaded, _ = pair
+    layer = loaded.n_layers // 2
+    generator = np.random.default_rng(0)
+    v = np.float32(generator.normal(size=loaded.width))
+    scale = np.linalg.norm(capture(loaded, [Prompt((5, 6, 7, 8, 9))], [layer])[layer][0])
+    v *= 0.1 * scale / np.linalg.norm(v)
+    prompts = [tuple(with_bos(loaded, p)) for p in PROMPTS[:6]]
+    requests = [Request(ids, (Steer(v, layer, dose),)) for dose in (-1.0, 1.0) for ids in prompts]
+    object.__setattr__(loaded.prompt, "stop_ids", frozenset())
+    object.__setattr__(loaded.prompt, "stop_strings", ())
+    answers = generate(loaded, requests, 12, rows_per_batch=5)
+    for request, answer in zip(requests, answers, strict=True):
+        tokens, margins = reference(loaded, request, 12)
+        sure = next((k for k, margin in enumerate(margins) if margin < 1e-3), 12)
+        text = loaded.tokenizer.decode(tokens[:sure], skip_special_tokens=True).strip()
+        assert answer.text.startswith(text) if sure < 12 else answer.text == text
+        assert answer.n_tokens == 12
 
 
 def test_a_local_folder_and_a_gguf_file_are_the_same_model(monkeypatch, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from conftest import random_ids
-from prefvec.activations import pad_left
+from prefvec.batching import pad_left
 from prefvec.errors import ConfigError, VectorError
 from prefvec.steering import RowSteering, Steer
 

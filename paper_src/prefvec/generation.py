@@ -1,22 +1,28 @@
-"""Batched steered decoding: one (vector, layer, dose) list a row, finished rows leave the batch."""
+"""Batched steered decoding: one (vector, layer, dose) list a row; finished rows make room for others."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
+import psutil
 import torch
 from tqdm.auto import tqdm
 
-from prefvec.activations import pad_id, pad_left
+from prefvec.cache import Part, RowCache
 from prefvec.errors import ConfigError
 from prefvec.models.load import LoadedModel
+from prefvec.prefill import prefill
 from prefvec.steering import RowSteering, Steer
 from prefvec.store import Store, canonical_hash
 
-GENERATION_VERSION = 1  # raise when the text that a request gives changes
-COMPACT_AT = 0.2  # share of finished rows at which the batch is compacted
+GENERATION_VERSION = 2  # raise when the text that a request gives changes
+MAX_ROWS = {"cpu": 256}  # where matrix products reach their full rate; other devices: 512
+MEMORY_SHARE, MEMORY_LIMIT = 0.3, 3 << 30  # of what is free; bytes at most, on a CPU
+PROMPT_TOKENS = 8192  # prompt tokens computed in one pass
+REFILL_AT = 0.25  # share of free rows at which waiting ones join
+COMPACT_AT = 0.125  # share of finished rows at which they are dropped when none wait
 
 
 @dataclass(frozen=True)
@@ -43,14 +49,15 @@ def generate(
     max_new_tokens: int,
     temperature: float = 0.0,
     store: Store | None = None,
-    rows_per_batch: int = 160,
+    rows_per_batch: int | None = None,
     label: str = "generate",
 ) -> list[Generation]:
     """Answers in the order of `requests`; temperature 0 is greedy.
 
     An answer depends on its own request alone: sampling draws from (seed, prompt), never from the
-    batch. With a store, answers already known are read and each batch is kept as it ends, so an
-    interrupted run loses one batch at most.
+    batch. Rows that end leave the batch and waiting ones join. `rows_per_batch` None: as many as
+    the free memory holds, up to what the device can use. With a store, answers already known are
+    read and each new one is kept as it ends, so an interrupted run loses unfinished rows only.
 
     Raises ConfigError for a bad limit or temperature or a prompt without tokens.
     """
@@ -70,18 +77,38 @@ def generate(
         else:
             todo[digest] = i
     indices = list(todo.values())
-    indices.sort(key=lambda i: -len(requests[i].ids))  # similar lengths share a batch
-    bar = tqdm(total=len(indices), desc=f"{label} · {loaded.id}", unit="row", disable=None)
-    batches = -(-len(indices) // rows_per_batch)
-    for part in np.array_split(indices, batches) if batches else ():  # equal sizes: none is small
-        answers = _decode(loaded, [requests[i] for i in part], max_new_tokens, temperature, bar)
-        for i, answer in zip(part, answers, strict=True):
-            key, digest = keys[i]
+    if indices:
+        longest = max(len(requests[i].ids) for i in indices)
+        rows = rows_per_batch or rows_that_fit(loaded, longest + max_new_tokens)
+        rows = -(-len(indices) // -(-len(indices) // rows))  # equal shares: no small last batch
+        bar = tqdm(total=len(indices), desc=f"{label} · {loaded.id}", unit="row", disable=None)
+
+        def finish(position: int, answer: Generation) -> None:
+            key, digest = keys[indices[position]]
             done[digest] = answer
             if store:
                 store.put("generations", key, list(answer))
-    bar.close()
+            bar.update()
+
+        asked = [requests[i] for i in indices]
+        _Decoder(loaded, asked, max_new_tokens, temperature, finish).run(rows)
+        bar.close()
     return [done[digest] for _, digest in keys]
+
+
+def rows_that_fit(loaded: LoadedModel, slots: int) -> int:
+    """Rows of a batch whose keys, values and logits fit into the free memory; `slots` tokens each."""
+    config = loaded.model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    cached = 2 * loaded.n_layers * heads * head * slots * loaded.dtype.itemsize
+    # Merging two batches holds one more layer; logits are held beside their probabilities.
+    row = cached * (1 + 1 / loaded.n_layers) + 3 * 4 * config.vocab_size
+    if loaded.device.type == "cuda":
+        budget = 2 * MEMORY_SHARE * torch.cuda.mem_get_info(loaded.device)[0]
+    else:
+        budget = min(MEMORY_SHARE * psutil.virtual_memory().available, MEMORY_LIMIT)
+    return max(1, min(MAX_ROWS.get(loaded.device.type, 512), int(budget / row)))
 
 
 def _key(loaded: LoadedModel, request: Request, limit: int, temperature: float) -> tuple[dict, str]:
@@ -89,7 +116,7 @@ def _key(loaded: LoadedModel, request: Request, limit: int, temperature: float) 
         "version": GENERATION_VERSION,
         "model": loaded.identity(),
         "ids": list(request.ids),
-        "steers": [_steer_key(steer) for steer in request.steers if steer.coefficient != 0.0],
+        "steers": [list(steer.key) for steer in request.steers if steer.coefficient != 0.0],
         "limit": limit,
         "temperature": temperature,
         "seed": request.seed if temperature else 0,
@@ -97,93 +124,184 @@ def _key(loaded: LoadedModel, request: Request, limit: int, temperature: float) 
     return key, canonical_hash(key)
 
 
-def _steer_key(steer: Steer) -> list:
-    vector = np.ascontiguousarray(steer.vector, np.float32)
-    digest = hashlib.sha256(vector.tobytes()).hexdigest()
-    return [digest, steer.layer, float(steer.coefficient), steer.positions, steer.component]
+@dataclass
+class _Batch:
+    """Rows that are being decoded: request numbers, cache, mask `[rows, slots]`, the last token and
+    its position `[rows, 1]`, and which rows are not finished yet."""
+
+    rows: list[int]
+    cache: RowCache
+    mask: torch.Tensor
+    ids: torch.Tensor
+    positions: torch.Tensor
+    open: list[int]
+
+    def part(self) -> Part:
+        """The unfinished rows, without the slots that none of them uses."""
+        rows = torch.tensor(self.open, device=self.mask.device)
+        return Part(self.cache, rows, int(self.mask[rows].argmax(dim=1).min()))
 
 
-@torch.inference_mode()
-def _decode(
-    loaded: LoadedModel, requests: list[Request], limit: int, temperature: float, bar: tqdm
-) -> list[Generation]:
-    from transformers import DynamicCache
+class _Decoder:
+    """Fills a batch, steps it, and gives the places of finished rows to waiting ones."""
 
-    rows = len(requests)
-    ids, mask, positions = pad_left([r.ids for r in requests], pad_id(loaded), loaded.device)
-    cache = DynamicCache(config=loaded.model.config)
-    draws = _uniforms(requests, limit) if temperature else None
-    tokens: list[list[int]] = [[] for _ in range(rows)]
-    finished: list[Generation | None] = [None] * rows
-    alive = list(range(rows))  # request index of each batch row
-    with RowSteering(loaded, [r.steers for r in requests]) as steering:
-        steering.begin_prompt(mask)
-        for step in range(limit):
-            logits = loaded.model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1]
-            chosen = _choose(logits, temperature, draws, alive, step)
-            for row, token in zip(alive, chosen.tolist(), strict=True):
-                if finished[row] is None:
-                    finished[row] = _advance(loaded, tokens[row], token, limit)
-                    bar.update(finished[row] is not None)
-            open_rows = [i for i, row in enumerate(alive) if finished[row] is None]
-            if not open_rows:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        requests: Sequence[Request],
+        limit: int,
+        temperature: float,
+        finish: Callable[[int, Generation], None],
+    ):
+        self.loaded, self.requests, self.limit = loaded, requests, limit
+        self.temperature, self.finish = temperature, finish
+        self.tokens: dict[int, list[int]] = {}
+        self.draws: dict[int, np.ndarray] = {}
+        # A stop string that has just been completed lies within the last few tokens.
+        self.tail = 4 + max(map(len, loaded.prompt.stop_strings), default=0)
+
+    @torch.inference_mode()
+    def run(self, max_rows: int) -> None:
+        """Decode all requests, at most `max_rows` at a time; `finish(number, answer)` for each."""
+        waiting = list(range(len(self.requests)))[::-1]
+        batch: _Batch | None = None
+        while waiting or batch:
+            room = max_rows - (len(batch.open) if batch else 0)
+            joinable = batch is None or (
+                batch.cache.flexible and room >= max(1, REFILL_AT * max_rows)
+            )
+            if waiting and joinable:
+                batch = self._merged(batch, self._started(self._next(waiting, room)))
+            else:
+                batch = self._stepped(batch, max_rows if waiting else 0)
+
+    def _next(self, waiting: list[int], room: int) -> list[int]:
+        """Take waiting requests for one pass over their prompts."""
+        chosen, longest = [], 0
+        while waiting and len(chosen) < room:
+            longest = max(longest, len(self.requests[waiting[-1]].ids))
+            if chosen and longest * (len(chosen) + 1) > PROMPT_TOKENS:
                 break
-            ids, positions = chosen[:, None], positions[:, -1:] + 1
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-            if len(open_rows) <= (1 - COMPACT_AT) * len(alive):
-                keep = torch.tensor(open_rows, device=loaded.device)
-                cache.batch_select_indices(keep)
-                steering.keep(keep)
-                ids, positions, mask = ids[keep], positions[keep], mask[keep]
-                alive = [alive[i] for i in open_rows]
-            steering.begin_token(len(alive))
-    return finished
+            chosen.append(waiting.pop())
+        return chosen
+
+    def _started(self, rows: list[int]) -> _Batch:
+        """New rows after their prompts and first tokens."""
+        asked = [self.requests[i] for i in rows]
+        cache, mask, positions, logits = prefill(
+            self.loaded, [r.ids for r in asked], [r.steers for r in asked], self.limit
+        )
+        for i, request in zip(rows, asked, strict=True):
+            self.tokens[i] = []
+            if self.temperature:
+                self.draws[i] = _uniforms(request, self.limit)
+        batch = _Batch(rows, cache, mask, positions, positions, list(range(len(rows))))
+        self._take(batch, logits)
+        return batch
+
+    def _merged(self, old: _Batch | None, new: _Batch) -> _Batch | None:
+        """The unfinished rows of both."""
+        batches = [b for b in (old, new) if b and b.open]
+        if len(batches) < 2:
+            return batches[0] if batches else None
+        parts = [b.part() for b in batches]
+        cache = batches[0].cache
+        cache.regroup(parts, self.limit)
+        masks = [b.mask[p.rows, p.start :] for b, p in zip(batches, parts, strict=True)]
+        slots = max(mask.shape[1] for mask in masks)
+        masks = [torch.nn.functional.pad(mask, (slots - mask.shape[1], 0)) for mask in masks]
+        rows = [b.rows[i] for b in batches for i in b.open]
+        ids, positions = (
+            torch.cat([getattr(b, name)[p.rows] for b, p in zip(batches, parts, strict=True)])
+            for name in ("ids", "positions")
+        )
+        return _Batch(rows, cache, torch.cat(masks), ids, positions, list(range(len(rows))))
+
+    def _kept(self, batch: _Batch) -> _Batch:
+        """The batch without its finished rows."""
+        if len(batch.open) == len(batch.rows):
+            return batch
+        _, keep, start = batch.part()
+        start = start if batch.cache.flexible else 0
+        batch.cache.keep(keep, start, self.limit)
+        return _Batch(
+            [batch.rows[i] for i in batch.open],
+            batch.cache,
+            batch.mask[keep, start:],
+            batch.ids[keep],
+            batch.positions[keep],
+            list(range(len(keep))),
+        )
+
+    def _stepped(self, batch: _Batch, refill_to: int) -> _Batch | None:
+        """Step until enough rows have ended: for waiting ones to join (`refill_to` rows), or for
+        the batch to be worth shrinking (`refill_to` 0)."""
+        batch = self._kept(batch)
+        n_rows = len(batch.rows)
+        enough = int((1 - COMPACT_AT) * n_rows)
+        if refill_to and batch.cache.flexible:
+            enough = int((1 - REFILL_AT) * refill_to)
+        with RowSteering(self.loaded, [self.requests[i].steers for i in batch.rows]) as steering:
+            steering.begin_token(n_rows)
+            while True:
+                batch.mask = torch.cat([batch.mask, batch.mask.new_ones(n_rows, 1)], dim=1)
+                logits = self.loaded.model(
+                    input_ids=batch.ids,
+                    attention_mask=batch.mask,
+                    position_ids=batch.positions,
+                    past_key_values=batch.cache,
+                    use_cache=True,
+                ).logits[:, -1]
+                self._take(batch, logits)
+                if not batch.open:
+                    return None
+                if len(batch.open) <= enough:
+                    return batch
+
+    def _take(self, batch: _Batch, logits: torch.Tensor) -> None:
+        """Choose every row's next token `[rows, vocabulary]` and close the rows that end with it."""
+        chosen = logits.argmax(dim=-1)
+        if self.temperature:
+            step = [min(len(self.tokens[i]), self.limit - 1) for i in batch.rows]
+            draws = [self.draws[i][k] for i, k in zip(batch.rows, step, strict=True)]
+            chosen = _sampled(logits, self.temperature, np.array(draws))
+        tokens = chosen.tolist()
+        still = []
+        for k in batch.open:
+            answer = self._advance(batch.rows[k], tokens[k])
+            if answer is None:
+                still.append(k)
+            else:
+                self.finish(batch.rows[k], answer)
+        batch.ids, batch.positions, batch.open = chosen[:, None], batch.positions + 1, still
+
+    def _advance(self, row: int, token: int) -> Generation | None:
+        """Add a token to an answer; the finished answer if this was its last."""
+        tokens, tokenizer, prompt = self.tokens[row], self.loaded.tokenizer, self.loaded.prompt
+        if token in self.loaded.stop_ids:
+            text = tokenizer.decode(tokens, skip_special_tokens=True)
+            return Generation(text.strip(), len(tokens), "stop")
+        tokens.append(token)
+        if prompt.stop_strings and prompt.cut(tokenizer.decode(tokens[-self.tail :]))[1]:
+            text, stopped = prompt.cut(tokenizer.decode(tokens))
+            if stopped:
+                count = len(tokenizer(text, add_special_tokens=False)["input_ids"])
+                return Generation(text.strip(), count, "stop")
+        if len(tokens) == self.limit:
+            text = tokenizer.decode(tokens, skip_special_tokens=True)
+            return Generation(text.strip(), self.limit, "length")
+        return None
 
 
-def _advance(loaded: LoadedModel, tokens: list[int], token: int, limit: int) -> Generation | None:
-    """Add a token to an answer; the finished answer if this was its last."""
-    if token in loaded.stop_ids:
-        text = loaded.tokenizer.decode(tokens, skip_special_tokens=True)
-        return Generation(text.strip(), len(tokens), "stop")
-    tokens.append(token)
-    if loaded.prompt.stop_strings:
-        text, stopped = loaded.prompt.cut(loaded.tokenizer.decode(tokens))
-        if stopped:
-            count = len(loaded.tokenizer(text, add_special_tokens=False)["input_ids"])
-            return Generation(text.strip(), count, "stop")
-    if len(tokens) == limit:
-        text = loaded.tokenizer.decode(tokens, skip_special_tokens=True)
-        return Generation(text.strip(), limit, "length")
-    return None
-
-
-def _choose(
-    logits: torch.Tensor,
-    temperature: float,
-    draws: np.ndarray | None,
-    alive: list[int],
-    step: int,
-) -> torch.Tensor:
-    """Next token of every row `[rows]`: the most likely one, or by inverse CDF of the row's draw."""
-    if draws is None:
-        return logits.argmax(dim=-1)
+def _sampled(logits: torch.Tensor, temperature: float, draws: np.ndarray) -> torch.Tensor:
+    """Tokens `[rows]` by inverse CDF of a uniform draw a row."""
     probabilities = torch.softmax(logits.double() / temperature, dim=-1)
-    level = torch.as_tensor(draws[alive, step], device=logits.device)[:, None]
+    level = torch.as_tensor(draws, device=logits.device)[:, None]
     chosen = torch.searchsorted(probabilities.cumsum(dim=-1), level)[:, 0]
     return chosen.clamp(max=logits.shape[-1] - 1)
 
 
-def _uniforms(requests: list[Request], limit: int) -> np.ndarray:
-    """Uniform draws `[rows, limit]` that depend on a row's seed and prompt only."""
-    seeds = [
-        int.from_bytes(hashlib.sha256(repr((r.seed, r.ids)).encode()).digest()[:8], "big")
-        for r in requests
-    ]
-    return np.stack([np.random.default_rng(seed).random(limit) for seed in seeds])
+def _uniforms(request: Request, limit: int) -> np.ndarray:
+    """Uniform draws `[limit]` that depend on a row's seed and prompt only."""
+    digest = hashlib.sha256(repr((request.seed, request.ids)).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "big")).random(limit)

@@ -1,7 +1,9 @@
 """Steering: h' = h + α·v at chosen blocks, with its own vector and dose for every row."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -15,7 +17,7 @@ Positions = Literal["all", "prompt", "generated"]
 POSITIONS: tuple[Positions, ...] = ("all", "prompt", "generated")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Steer:
     """One addition to one row.
 
@@ -40,13 +42,24 @@ class Steer:
         if not np.isfinite(self.coefficient) or not np.all(np.isfinite(self.vector)):
             raise VectorError("a steering vector or its coefficient is not finite")
 
+    @cached_property
+    def key(self) -> tuple:
+        """What the addition is, as plain values: equal keys do the same."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.vector, np.float32).tobytes()).hexdigest()
+        return (digest, self.layer, float(self.coefficient), self.positions, self.component)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Steer) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
 
 class RowSteering:
     """Hooks that add each row's vectors during the passes of a batch; a context manager.
 
     `rows[i]` lists the additions of row i (none: the row is left alone, to the bit). Call
-    `begin_prompt(mask)` before the prompt's pass, `begin_token()` before each later pass, and
-    `keep(rows)` when rows leave the batch.
+    `begin_prompt(mask)` before a pass over prompt tokens and `begin_token()` before each later one.
     """
 
     def __init__(self, loaded: LoadedModel, rows: Sequence[Sequence[Steer]]):
@@ -79,24 +92,25 @@ class RowSteering:
         delta[row] += steer.coefficient * vector
         active[row] = True
 
-    def begin_prompt(self, attention_mask: torch.Tensor) -> None:
-        """Tell which positions of the prompt's pass are real: a 0/1 mask `[rows, tokens]`."""
+    def begin_prompt(
+        self, attention_mask: torch.Tensor, continued: bool | torch.Tensor = False
+    ) -> None:
+        """Tell which positions of a pass are real prompt tokens: a 0/1 mask `[rows, tokens]`.
+
+        The first token of a row is left alone, unless the row began in an earlier pass (`continued`,
+        for all rows or as booleans `[rows]`).
+        """
         where = attention_mask.bool().clone()
+        rows = torch.arange(len(where), device=where.device)
         first = attention_mask.argmax(dim=1)
-        where[torch.arange(len(where), device=where.device), first] = False
+        begun = torch.as_tensor(continued, device=where.device).expand(len(where))
+        where[rows, first] &= begun
         self._where = {"all": where, "prompt": where, "generated": torch.zeros_like(where)}
 
     def begin_token(self, n_rows: int) -> None:
         """Tell that the next pass holds one generated token a row."""
         one = torch.ones(n_rows, 1, dtype=torch.bool, device=self._loaded.device)
         self._where = {"all": one, "prompt": ~one, "generated": one}
-
-    def keep(self, rows: torch.Tensor) -> None:
-        """Keep only these rows (index tensor) of the batch."""
-        self._sites = {
-            key: {where: (d[rows], a[rows]) for where, (d, a) in site.items()}
-            for key, site in self._sites.items()
-        }
 
     def __enter__(self) -> "RowSteering":
         self._handles = [

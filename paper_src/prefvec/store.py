@@ -98,12 +98,22 @@ class Store:
         self, kind: str, key: dict, compute: Callable[[], dict[str, np.ndarray]]
     ) -> dict[str, np.ndarray]:
         """Arrays by name, computed at most once for a key."""
-        from safetensors.numpy import load_file, save_file
+        found = self.peek_arrays(kind, key)
+        return self.put_arrays(kind, key, compute()) if found is None else found
+
+    def peek_arrays(self, kind: str, key: dict) -> dict[str, np.ndarray] | None:
+        """The arrays stored under the key, or None if there are none or they are damaged."""
+        from safetensors.numpy import load_file
 
         path = self._path(kind, key, ".safetensors")
-        if self._intact(path):
-            return load_file(path)
-        values = {name: np.ascontiguousarray(array) for name, array in compute().items()}
+        return load_file(path) if self._intact(path) else None
+
+    def put_arrays(self, kind: str, key: dict, values: dict[str, np.ndarray]) -> dict:
+        """Store named arrays and give them back."""
+        from safetensors.numpy import save_file
+
+        path = self._path(kind, key, ".safetensors")
+        values = {name: np.ascontiguousarray(array) for name, array in values.items()}
         with atomic_path(path) as temporary:
             save_file(values, temporary)
             digest = file_sha256(temporary)

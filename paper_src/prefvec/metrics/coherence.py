@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from prefvec.activations import length_sorted_batches, pad_id, pad_left
+from prefvec.batching import length_sorted_batches, pad_id, pad_left
 from prefvec.models.load import LoadedModel
 from prefvec.store import Store
 

@@ -1,0 +1,102 @@
+"""Batches of token sequences: left padding, batches of like length, beginnings that are shared."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from prefvec.models.load import LoadedModel
+
+MIN_SHARED = 8  # tokens that prompts must have in common for their prefix to be computed once
+MAX_MEMBERS = 64
+
+
+class Group(NamedTuple):
+    """Sequences (by index) that begin with the same `shared` tokens, which are computed once."""
+
+    shared: int
+    members: tuple[int, ...]
+
+
+def pad_left(
+    rows: Sequence[Sequence[int]], pad_id: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Left-padded ids, attention mask and position ids, each `[rows, longest]`.
+
+    Positions count real tokens from 0, so padding changes nothing for the real ones.
+    """
+    longest = max(len(row) for row in rows)
+    ids = torch.full((len(rows), longest), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(rows), longest), dtype=torch.long)
+    for i, row in enumerate(rows):
+        ids[i, longest - len(row) :] = torch.tensor(row, dtype=torch.long)
+        mask[i, longest - len(row) :] = 1
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    return ids.to(device), mask.to(device), positions.to(device)
+
+
+def pad_id(loaded: LoadedModel) -> int:
+    """A token id to pad with; padded positions are masked, so any valid id does."""
+    found = loaded.tokenizer.pad_token_id
+    return found if found is not None else min(loaded.stop_ids)
+
+
+def length_sorted_batches(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
+    """Indices in batches of similar length whose padded size stays within the token budget."""
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    batches: list[list[int]] = []
+    for i in order:
+        widest = lengths[batches[-1][0]] if batches else 0
+        if batches and (len(batches[-1]) + 1) * widest <= tokens_per_batch:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    return batches
+
+
+def shared_beginnings(rows: Sequence[tuple[int, ...]], may_share: bool = True) -> list[Group]:
+    """Group sequences by a common beginning, where that saves more than it costs.
+
+    A sequence is never shared whole: its last token belongs to it alone.
+    """
+    if not may_share:
+        return [Group(0, (i,)) for i in range(len(rows))]
+    groups: list[Group] = []
+    for i in sorted(range(len(rows)), key=lambda i: rows[i]):
+        if groups:
+            shared, members = groups[-1]
+            common = _common(rows[members[0]], rows[i])
+            if shared:
+                common = min(common, shared)
+            common = min(common, len(rows[i]) - 1, len(rows[members[0]]) - 1)
+            # Do not shrink a good prefix much for one more member.
+            if common >= max(MIN_SHARED, 0.75 * shared) and len(members) < MAX_MEMBERS:
+                groups[-1] = Group(common, (*members, i))
+                continue
+        groups.append(Group(0, (i,)))
+    return groups
+
+
+def beginnings(
+    loaded: LoadedModel, rows: Sequence[tuple[int, ...]], groups: Sequence[Group]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Ids, mask and positions of what each group shares; all masked where it shares nothing."""
+    ids, mask, positions = pad_left(
+        [rows[g.members[0]][: max(1, g.shared)] for g in groups], pad_id(loaded), loaded.device
+    )
+    mask[torch.tensor([g.shared == 0 for g in groups], device=loaded.device)] = 0
+    return ids, mask, positions
+
+
+def fits_window(loaded: LoadedModel, slots: int) -> bool:
+    """False where local attention would count padding slots: it reaches back a number of slots,
+    and padding between a shared prefix and the rest of a row takes some of them."""
+    config = loaded.model.config.get_text_config()
+    local = "sliding_attention" in (getattr(config, "layer_types", None) or ())
+    return not local or slots <= config.sliding_window
+
+
+def _common(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+    return next(
+        (k for k, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
+    )
