@@ -63,7 +63,10 @@ def test_empty_texts_score_zero_not_an_error():
 
 
 def test_log_likelihoods_equal_a_plain_computation(tiny):
-    prompts, answers = random_ids(4), random_ids(4, seed=9)
+    """Alone, and where many answers follow one prompt, which is then computed once."""
+    asked = random_ids(4, low=10)
+    prompts = [*asked, asked[0], asked[0], asked[1], asked[1]]
+    answers = [*random_ids(7, low=2, seed=9), ()]
     got = log_likelihoods(tiny, prompts, answers)
     for prompt, answer, (total, n) in zip(prompts, answers, got, strict=True):
         with torch.inference_mode():
@@ -72,6 +75,8 @@ def test_log_likelihoods_equal_a_plain_computation(tiny):
         want = sum(scores[len(prompt) - 1 + i, token].item() for i, token in enumerate(answer))
         assert n == len(answer)
         assert total == pytest.approx(want, rel=1e-3)
+    narrow = log_likelihoods(tiny, prompts, answers, tokens_per_batch=20)
+    np.testing.assert_allclose(narrow, got, rtol=1e-3)
 
 
 def test_the_likelihood_score_needs_no_length_and_marks_empty_texts(llama):

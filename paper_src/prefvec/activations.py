@@ -10,11 +10,9 @@ from tqdm.auto import tqdm
 
 from prefvec.batching import (
     Group,
-    beginnings,
     fits_window,
     length_sorted_batches,
-    pad_id,
-    pad_left,
+    rests,
     shared_beginnings,
 )
 from prefvec.errors import ConfigError
@@ -180,29 +178,15 @@ def _pass(
     pooling: Pooling,
 ) -> dict[Site, torch.Tensor]:
     """Pooled activations of some groups, members in order: prefixes first, then the rests."""
-    from transformers import DynamicCache
-
-    device = loaded.device
     pooled: dict[Site, torch.Tensor] = {}
-    rests = [prompts[i].ids[g.shared :] for g in groups for i in g.members]
-    ids, mask, positions = pad_left(rests, pad_id(loaded), device)
-    whole = [
-        Prompt(rest, prompts[i].answer_start)
-        for rest, i in zip(rests, (i for g in groups for i in g.members), strict=True)
-    ]
-    pool = _pool(whole, ids.shape[1], pooling, device)
-    cache = None
-    if any(g.shared for g in groups):
-        cache = DynamicCache(config=loaded.model.config)
-        begun = beginnings(loaded, [p.ids for p in prompts], groups)
+
+    def begin(*inputs) -> None:
         with _reading(loaded, sites, None, {}):
-            _forward(loaded, *begun, cache)
-        repeats = torch.tensor([len(g.members) for g in groups], device=device)
-        rows = torch.arange(len(groups), device=device).repeat_interleave(repeats)
-        cache.batch_select_indices(rows)
-        prefix_mask = begun[1][rows]
-        positions = positions + prefix_mask.sum(dim=1, keepdim=True)
-        mask = torch.cat([prefix_mask, mask], dim=1)
+            _forward(loaded, *inputs)
+
+    ids, mask, positions, cache = rests(loaded, [p.ids for p in prompts], groups, begin)
+    members = [prompts[i] for g in groups for i in g.members]
+    pool = _pool(members, ids.shape[1], pooling, loaded.device)
     with _reading(loaded, sites, pool, pooled):
         _forward(loaded, ids, mask, positions, cache)
     return pooled

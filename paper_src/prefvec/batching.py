@@ -1,9 +1,10 @@
 """Batches of token sequences: left padding, batches of like length, beginnings that are shared."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
+from transformers import Cache, DynamicCache
 
 from prefvec.models.load import LoadedModel
 
@@ -54,13 +55,16 @@ def length_sorted_batches(lengths: Sequence[int], tokens_per_batch: int) -> list
     return batches
 
 
-def shared_beginnings(rows: Sequence[tuple[int, ...]], may_share: bool = True) -> list[Group]:
+def shared_beginnings(
+    rows: Sequence[tuple[int, ...]], may_share: bool = True, own: Sequence[int] | None = None
+) -> list[Group]:
     """Group sequences by a common beginning, where that saves more than it costs.
 
-    A sequence is never shared whole: its last token belongs to it alone.
+    The last tokens of a sequence belong to it alone: `own` of them, one unless it is given.
     """
     if not may_share:
         return [Group(0, (i,)) for i in range(len(rows))]
+    sharable = [len(row) - (own[i] if own else 1) for i, row in enumerate(rows)]
     groups: list[Group] = []
     for i in sorted(range(len(rows)), key=lambda i: rows[i]):
         if groups:
@@ -68,7 +72,7 @@ def shared_beginnings(rows: Sequence[tuple[int, ...]], may_share: bool = True) -
             common = _common(rows[members[0]], rows[i])
             if shared:
                 common = min(common, shared)
-            common = min(common, len(rows[i]) - 1, len(rows[members[0]]) - 1)
+            common = min(common, sharable[i], sharable[members[0]])
             # Do not shrink a good prefix much for one more member.
             if common >= max(MIN_SHARED, 0.75 * shared) and len(members) < MAX_MEMBERS:
                 groups[-1] = Group(common, (*members, i))
@@ -86,6 +90,34 @@ def beginnings(
     )
     mask[torch.tensor([g.shared == 0 for g in groups], device=loaded.device)] = 0
     return ids, mask, positions
+
+
+def rests(
+    loaded: LoadedModel,
+    rows: Sequence[tuple[int, ...]],
+    groups: Sequence[Group],
+    forward: Callable[..., object],
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Cache | None]:
+    """Ids, mask (of all slots), positions and cache for a pass over what groups do not share.
+
+    Rows are the groups' members in order. The beginnings are computed here, by
+    `forward(ids, mask, positions, cache)`; without any there is no cache (None).
+    """
+    members = [(g, rows[i]) for g in groups for i in g.members]
+    ids, mask, positions = pad_left(
+        [row[g.shared :] for g, row in members], pad_id(loaded), loaded.device
+    )
+    if not any(g.shared for g in groups):
+        return ids, mask, positions, None
+    cache = DynamicCache(config=loaded.model.config)
+    begun = beginnings(loaded, rows, groups)
+    forward(*begun, cache)
+    repeats = torch.tensor([len(g.members) for g in groups], device=loaded.device)
+    repeated = torch.arange(len(groups), device=loaded.device).repeat_interleave(repeats)
+    cache.batch_select_indices(repeated)
+    before = begun[1][repeated]
+    positions = positions + before.sum(dim=1, keepdim=True)
+    return ids, torch.cat([before, mask], dim=1), positions, cache
 
 
 def fits_window(loaded: LoadedModel, slots: int) -> bool:
