@@ -1,13 +1,16 @@
 # The DAG of the paper: one rule a notebook, executed by papermill with checked parameters.
 # A rule's inputs include every library module its notebook imports, so an edit reruns what it
-# touches; generations and activations come back from the content-addressed store.
+# touches; generations and activations come back from the content-addressed store. No input is marked
+# `ancient`: Snakemake leaves out a stage that is out of date if an ancient input of it is made anew.
 #
-# Started by `prefvec run` (run_all.sh), which passes the profile as the configuration:
+# Started by `prefvec run` (run_all.sh), which passes the profile as the configuration, with the memory
+# and time to ask of a cluster for each job (docs/scaling.md):
 #   snakemake --configfile .prefvec/profile-quick.json --cores 2
 
 import json
 import os
 import re
+import sys
 from glob import glob
 
 from prefvec import pipeline
@@ -65,15 +68,38 @@ def models_of_pair(wildcards):
     return [f".prefvec/models/{slug(name)}" for name in PAIRS[wildcards.pair]]
 
 
+def ask(rule, resource):
+    """Memory (MiB) or time (minutes) for a job, as a function of its wildcards: by the cost model of
+    `prefvec plan`, where the run was started with it, else a default that suits small models."""
+    def of(wildcards):
+        owner = getattr(wildcards, "model", getattr(wildcards, "pair", ""))
+        trait = getattr(wildcards, "trait", "")
+        job = f"{rule} {'/'.join(filter(None, [owner, trait]))}".strip()
+        return config.get("resources", {}).get(job, {"mem_mb": 6000, "runtime": 60})[resource]
+    return of
+
+
 # Stages of one model run two at a time, which hides their start-up; a pair has all cores to itself.
-HALF = max(1, workflow.cores // 2)
-RUN = "python -m prefvec.cli notebook {params.notebook} --output {output.notebook:q} --json {params.json:q}"
+# On a cluster these are the cores of one job, which a job can't know from its own node.
+CORES = int(config.get("cores") or workflow.cores)
+HALF = max(1, CORES // 2)
+GPU = int(PROFILE.settings.get("device") == "cuda")  # GPUs of a stage that computes with a model
+PYTHON = sys.executable
+RUN = "{PYTHON:q} -m prefvec.cli notebook {params.notebook} --output {output.notebook:q} --json {params.json:q}"
 
 
 wildcard_constraints:
     model="|".join(map(re.escape, MODELS)),
     pair="|".join(map(re.escape, PAIRS)),
     trait="|".join(map(re.escape, TRAIT_OF)),
+
+
+# These need the network or write outside the results; they run where the pipeline was started.
+localrules:
+    all,
+    model,
+    paper,
+    pdf,
 
 
 rule all:
@@ -87,13 +113,17 @@ rule model:
         touch(".prefvec/models/{model}"),
     params:
         name=lambda w: MODELS[w.model],
+    resources:
+        mem_mb=ask("model", "mem_mb"),
+        runtime=ask("model", "runtime"),
+        gpu=0,
     shell:
-        "python -m prefvec.cli fetch {params.name:q}"
+        "{PYTHON:q} -m prefvec.cli fetch {params.name:q}"
 
 
 rule architectures:
     input:
-        ancient(expand(".prefvec/models/{model}", model=MODELS)),
+        expand(".prefvec/models/{model}", model=MODELS),
         DATA[0],
         code("00_architectures"),
     output:
@@ -105,13 +135,17 @@ rule architectures:
         source=source_digest("00_architectures"),
         json=parameters("00_architectures", models=PROFILE.models),
     threads: HALF
+    resources:
+        mem_mb=ask("architectures", "mem_mb"),
+        runtime=ask("architectures", "runtime"),
+        gpu=0,
     shell:
         RUN
 
 
 rule extract:
     input:
-        ancient(".prefvec/models/{model}"),
+        ".prefvec/models/{model}",
         DATA,
         trait_file,
         code("01_extract"),
@@ -124,13 +158,17 @@ rule extract:
         source=source_digest("01_extract"),
         json=stage_of_model("01_extract"),
     threads: HALF
+    resources:
+        mem_mb=ask("extract", "mem_mb"),
+        runtime=ask("extract", "runtime"),
+        gpu=GPU,
     shell:
         RUN
 
 
 rule validate:
     input:
-        ancient(f"{OUT}/{{model}}/{{trait}}/manifest_01.json"),
+        f"{OUT}/{{model}}/{{trait}}/manifest_01.json",
         DATA,
         trait_file,
         code("02_validate"),
@@ -142,13 +180,17 @@ rule validate:
         source=source_digest("02_validate"),
         json=stage_of_model("02_validate"),
     threads: HALF
+    resources:
+        mem_mb=ask("validate", "mem_mb"),
+        runtime=ask("validate", "runtime"),
+        gpu=GPU,
     shell:
         RUN
 
 
 rule direct_transfer:
     input:
-        ancient(models_of_pair),
+        models_of_pair,
         DATA,
         trait_file,
         code("03_direct_transfer"),
@@ -160,14 +202,18 @@ rule direct_transfer:
         notebook="03_direct_transfer",
         source=source_digest("03_direct_transfer"),
         json=stage_of_pair("03_direct_transfer"),
-    threads: workflow.cores
+    threads: CORES
+    resources:
+        mem_mb=ask("direct_transfer", "mem_mb"),
+        runtime=ask("direct_transfer", "runtime"),
+        gpu=GPU,
     shell:
         RUN
 
 
 rule adapters:
     input:
-        ancient(models_of_pair),
+        models_of_pair,
         DATA,
         trait_file,
         code("04_adapters"),
@@ -179,7 +225,11 @@ rule adapters:
         notebook="04_adapters",
         source=source_digest("04_adapters"),
         json=stage_of_pair("04_adapters"),
-    threads: workflow.cores
+    threads: CORES
+    resources:
+        mem_mb=ask("adapters", "mem_mb"),
+        runtime=ask("adapters", "runtime"),
+        gpu=GPU,
     shell:
         RUN
 
@@ -192,6 +242,8 @@ rule paper:
         expand(rules.direct_transfer.output.manifest, pair=PAIRS, trait=TRAIT_OF),
         expand(rules.adapters.output.manifest, pair=PAIRS, trait=TRAIT_OF),
         TEX_SOURCES,
+        "benchmarks/results.json",
+        "benchmarks/machine.json",
         code("09_paper"),
     output:
         notebook=f"{OUT}/notebooks/09_paper.ipynb",
@@ -205,6 +257,10 @@ rule paper:
         json=parameters(
             "09_paper", pairs=[list(pair) for pair in PROFILE.pairs], traits=list(TRAIT_OF)
         ),
+    resources:
+        mem_mb=ask("paper", "mem_mb"),
+        runtime=ask("paper", "runtime"),
+        gpu=0,
     shell:
         RUN
 
@@ -216,5 +272,9 @@ rule pdf:
         "paper_src/tex/refs.bib",
     output:
         "paper_src/tex/main.pdf",
+    resources:
+        mem_mb=ask("pdf", "mem_mb"),
+        runtime=ask("pdf", "runtime"),
+        gpu=0,
     shell:
-        "python -m prefvec.cli pdf"
+        "{PYTHON:q} -m prefvec.cli pdf"

@@ -4,9 +4,12 @@
 #   ./run_all.sh              the paper: both directions, larger samples
 #   ./run_all.sh --help       everything else
 set -euo pipefail
-WANT_LATEX=1 SETUP_ONLY=0
+WANT_LATEX=1 SETUP_ONLY=0 COMMAND=run
+arguments=()
 for argument in "$@"; do
+  [ "$argument" = --plan ] || arguments+=("$argument")
   case $argument in
+    --plan) COMMAND=plan WANT_LATEX=0 ;;
     --no-pdf) WANT_LATEX=0 ;;
     --setup-only) SETUP_ONLY=1 ;;
     -h | --help) sed -n '/^usage:/,/^END/p' "$0" | sed '$d'; exit 0 ;;
@@ -19,7 +22,7 @@ if [ "$SETUP_ONLY" = 1 ]; then
   say "set up: activate with  source $VENV/bin/activate  and start  jupyter lab"
   exit 0
 fi
-exec python -m prefvec.cli run "$@"
+exec python -m prefvec.cli "$COMMAND" ${arguments[@]+"${arguments[@]}"}
 
 : <<'END'
 usage: ./run_all.sh [options]
@@ -37,4 +40,9 @@ usage: ./run_all.sh [options]
   --no-pdf                 figures, tables and numbers, without LaTeX
   --setup-only             the environment alone, for working in Jupyter
   --dry-run                say what would run, and why
+  --plan                   time, memory and disk of the profile here, and of full on GPUs, instead
+                           of a run (with --gpus N, --gpu NAME of data/plan.yaml, --json)
+  --executor NAME          where jobs run: local (default), slurm, cluster-generic, … (docs/scaling.md)
+  --jobs N                 jobs at once on a cluster (default: 10)
+  -- OPTIONS               options for Snakemake itself
 END

@@ -1,4 +1,4 @@
-"""Command line: run a profile, run one notebook, fetch a model."""
+"""Command line: run a profile, plan one, run one notebook, fetch a model."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from prefvec.errors import ConfigError, PrefvecError
+from prefvec.profile import Profile
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -16,38 +17,77 @@ app = typer.Typer(
 )  # fmt: skip
 
 
+Quick = Annotated[bool, typer.Option("--quick", help="profile quick: one pair")]
+Full = Annotated[bool, typer.Option("--full", help="profile full: 7B models, GPU")]
+ProfileName = Annotated[str, typer.Option(help="a profile of config/, or a .yaml file")]
+Source = Annotated[str | None, typer.Option(help="source instead of the profile's")]
+Targets = Annotated[str | None, typer.Option(help="targets, separated by commas")]
+TraitName = Annotated[str | None, typer.Option(help="a built-in trait or a trait file")]
+NumPairs = Annotated[int | None, typer.Option(help="evaluation questions per cell")]
+Layer = Annotated[int | None, typer.Option(help="source layer")]
+Cores = Annotated[int, typer.Option(help="processor cores (0: all; of one job on a cluster)")]
+NoPdf = Annotated[bool, typer.Option("--no-pdf", help="without LaTeX")]
+
+
 @app.command()
 def run(
-    quick: Annotated[bool, typer.Option("--quick", help="profile quick: one pair")] = False,
-    full: Annotated[bool, typer.Option("--full", help="profile full: 7B models, GPU")] = False,
-    profile: Annotated[str, typer.Option(help="a profile of config/, or a .yaml file")] = "paper",
-    source_model: Annotated[
-        str | None, typer.Option(help="source instead of the profile's")
-    ] = None,
-    target_models: Annotated[str | None, typer.Option(help="targets, separated by commas")] = None,
-    trait: Annotated[str | None, typer.Option(help="a built-in trait or a trait file")] = None,
-    num_pairs: Annotated[int | None, typer.Option(help="evaluation questions per cell")] = None,
-    intervention_layer: Annotated[int | None, typer.Option(help="source layer")] = None,
-    cores: Annotated[int, typer.Option(help="processor cores (0: all)")] = 0,
-    no_pdf: Annotated[bool, typer.Option("--no-pdf", help="without LaTeX")] = False,
+    quick: Quick = False,
+    full: Full = False,
+    profile: ProfileName = "paper",
+    source_model: Source = None,
+    target_models: Targets = None,
+    trait: TraitName = None,
+    num_pairs: NumPairs = None,
+    intervention_layer: Layer = None,
+    cores: Cores = 0,
+    no_pdf: NoPdf = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="what would run, and why")] = False,
+    executor: Annotated[str, typer.Option(help="local, slurm, cluster-generic, …")] = "local",
+    jobs: Annotated[int, typer.Option(help="jobs at once on a cluster (0: 10)")] = 0,
+    snakemake: Annotated[
+        list[str] | None, typer.Argument(help="after --: options for Snakemake")
+    ] = None,
 ) -> None:
     """Run a profile from models to PDF; finished stages are not run again."""
     from prefvec import pipeline
-    from prefvec.models.registry import require_white_box, resolve
-    from prefvec.traits import load_trait
 
-    if quick and full:
-        raise ConfigError("--quick and --full exclude each other")
-    name = "quick" if quick else "full" if full else profile
-    settings = {"n_evaluation": num_pairs, "intervention_layer": intervention_layer}
-    chosen = pipeline.overridden(name, source_model, target_models, trait, settings)
-    for model in chosen.models:
-        require_white_box(resolve(model))
-    for each in chosen.traits:
-        load_trait(each)
-    status = pipeline.run(chosen, cores or os.cpu_count() or 1, not no_pdf, dry_run, [])
+    chosen = _chosen(
+        quick, full, profile, source_model, target_models, trait, num_pairs, intervention_layer
+    )
+    extra = snakemake or []
+    if extra and not extra[0].startswith("-"):
+        raise ConfigError(f"unexpected '{extra[0]}': options for Snakemake come after --")
+    status = pipeline.run(
+        chosen, cores or os.cpu_count() or 1, not no_pdf, dry_run, extra, executor, jobs
+    )
     raise typer.Exit(1 if status else 0)
+
+
+@app.command()
+def plan(
+    quick: Quick = False,
+    full: Full = False,
+    profile: ProfileName = "paper",
+    source_model: Source = None,
+    target_models: Targets = None,
+    trait: TraitName = None,
+    num_pairs: NumPairs = None,
+    intervention_layer: Layer = None,
+    cores: Cores = 0,
+    no_pdf: NoPdf = False,
+    gpus: Annotated[int, typer.Option(min=1, help="GPUs to plan `full` for, beside one")] = 4,
+    gpu: Annotated[str | None, typer.Option(help="a device of data/plan.yaml")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
+) -> None:
+    """Time, memory and disk of a profile here, and of `full` on one GPU and on several."""
+    from prefvec.plan import report
+    from prefvec.plan.text import as_text
+
+    chosen = _chosen(
+        quick, full, profile, source_model, target_models, trait, num_pairs, intervention_layer
+    )
+    record = report.plan(chosen, cores or os.cpu_count() or 1, gpus, gpu, not no_pdf)
+    print(json.dumps(record, indent=1, ensure_ascii=False) if json_ else as_text(record))
 
 
 @app.command()
@@ -98,6 +138,27 @@ def pdf() -> None:
     from prefvec import pipeline
 
     print(pipeline.build_pdf())
+
+
+def _chosen(
+    quick: bool, full: bool, profile: str, source: str | None, targets: str | None,
+    trait: str | None, num_pairs: int | None, layer: int | None,
+) -> Profile:  # fmt: skip
+    """The profile with the reader's overrides; models and traits checked before anything starts."""
+    from prefvec import pipeline
+    from prefvec.models.registry import require_white_box, resolve
+    from prefvec.traits import load_trait
+
+    if quick and full:
+        raise ConfigError("--quick and --full exclude each other")
+    name = "quick" if quick else "full" if full else profile
+    settings = {"n_evaluation": num_pairs, "intervention_layer": layer}
+    chosen = pipeline.overridden(name, source, targets, trait, settings)
+    for model in chosen.models:
+        require_white_box(resolve(model))
+    for each in chosen.traits:
+        load_trait(each)
+    return chosen
 
 
 def _value(text: str) -> object:

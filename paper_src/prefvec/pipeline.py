@@ -2,19 +2,24 @@
 
 import ast
 import fcntl
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
-from prefvec.errors import PrefvecError, ReportError
+from prefvec.errors import ConfigError, PrefvecError, ReportError
 from prefvec.paths import NOTEBOOKS, ROOT, TEX
 from prefvec.profile import Profile, load_profile
 from prefvec.store import atomic_path
 
 PACKAGE = ROOT / "paper_src" / "prefvec"
+# What a job on another node must know of this process's surroundings.
+PASSED_ON = ("PREFVEC_CACHE", "PREFVEC_RESULTS", "PREFVEC_FIGURES", "PREFVEC_ROOT", "HF_HOME")
 
 
 def library_inputs(notebook: str) -> list[str]:
@@ -66,11 +71,22 @@ def overridden(
     return result
 
 
-def run(profile: Profile, cores: int, pdf: bool, dry_run: bool, extra: list[str]) -> int:
+def run(
+    profile: Profile,
+    cores: int,
+    pdf: bool,
+    dry_run: bool,
+    extra: Sequence[str] = (),
+    executor: str = "local",
+    jobs: int = 0,
+) -> int:
     """Run (or dry-run) the pipeline of a profile; Snakemake's exit status.
 
-    Raises PrefvecError if another run holds the repository.
+    cores: of this machine, or of one job where the executor is not `local`; jobs: at once on a
+    cluster; extra: further options for Snakemake. Raises PrefvecError if another run holds the
+    repository, ConfigError for an executor that can't be used.
     """
+    where = _executor_options(profile, executor, jobs)
     state = ROOT / ".prefvec"
     state.mkdir(exist_ok=True)
     lock = open(state / "run.lock", "a+")  # noqa: SIM115  (held until the process ends)
@@ -85,15 +101,23 @@ def run(profile: Profile, cores: int, pdf: bool, dry_run: bool, extra: list[str]
     lock.truncate(0)
     lock.write(f"process {os.getpid()}")
     lock.flush()
+    settings = profile.model_dump(mode="json") | {"cores": cores}
+    if executor != "local" or dry_run:  # only a cluster is asked for memory and time
+        from prefvec.plan.report import resources
+
+        settings["resources"] = resources(profile, cores)
     config = state / f"profile-{profile.name}.json"
-    config.write_text(profile.model_dump_json())
+    config.write_text(json.dumps(settings))
     command = [
         sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(ROOT),
         "--cores", str(cores), "--configfile", str(config), "--rerun-incomplete", "--nolock",
-        "--config", f"pdf={int(pdf)}", *extra,
+        "--config", f"pdf={int(pdf)}", *where,
     ]  # fmt: skip
     command += ["--dry-run"] if dry_run else ["--quiet", "rules"]
-    environment = {**os.environ, "PREFVEC_PIPELINE_PID": str(os.getpid())}
+    command += extra
+    environment = {k: v for k, v in os.environ.items() if k != "PREFVEC_PIPELINE_PID"}
+    if executor == "local":  # the id of a process means nothing on another node
+        environment["PREFVEC_PIPELINE_PID"] = str(os.getpid())
     started = time.monotonic()
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)  # fmt: skip
     nothing = False
@@ -110,6 +134,29 @@ def run(profile: Profile, cores: int, pdf: bool, dry_run: bool, extra: list[str]
             else f"profile {profile.name} finished in {seconds / 60:.1f} min"
         )
     return status
+
+
+def _executor_options(profile: Profile, executor: str, jobs: int) -> list[str]:
+    """Snakemake's options for where the jobs run."""
+    if executor == "local":
+        if jobs:
+            raise ConfigError("--jobs is for a cluster: give --executor too, or --cores")
+        # One GPU here: stages that want one take turns.
+        return ["--resources", "gpu=1"] if profile.settings.get("device") == "cuda" else []
+    if executor == "kubernetes":
+        raise ConfigError(
+            "executor 'kubernetes' assumes that jobs share no folder, and stages do: use "
+            "--executor cluster-generic with scripts/kubernetes.sh (docs/scaling.md)"
+        )
+    module = f"snakemake_executor_plugin_{executor.replace('-', '_')}"
+    if find_spec(module) is None:
+        raise ConfigError(
+            f"executor '{executor}' is not installed: pip install "
+            f"snakemake-executor-plugin-{executor}, or use local"
+        )
+    passed = [name for name in PASSED_ON if name in os.environ]
+    options = ["--executor", executor, "--jobs", str(jobs or 10), "--latency-wait", "60"]
+    return options + (["--envvars", *passed] if passed else [])
 
 
 def build_pdf() -> Path:
