@@ -157,7 +157,7 @@ run.number("layer.source", site.layer_source)
 run.number("layer.target", site.layer_target)
 run.number("dose", site.dose, digits=1)
 run.number("n_evaluation", len(study.splits["evaluation"]))
-run.number("n_alignment", len(study.alignment().styles))
+run.number("n_alignment", len(study.alignment.styles))
 run.number("limit", max_new_tokens)
 
 # %%

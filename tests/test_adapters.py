@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge as SklearnRidge
+from sklearn.model_selection import GroupKFold, KFold
+from threadpoolctl import threadpool_limits
 
 from prefvec.adapters import ADAPTERS, Ridge, make_adapter, ridge_path
-from prefvec.adapters.ridge import _Decomposition
+from prefvec.adapters import ridge as ridge_module
 from prefvec.errors import ConfigError, VectorError
 
 
@@ -32,7 +34,9 @@ def test_degrees_of_freedom_are_the_trace_of_the_hat_matrix(data):
     centred = x - x.mean(axis=0)
     penalty = 0.7 * np.square(centred).sum() / x.shape[1]
     hat = centred @ np.linalg.solve(centred.T @ centred + penalty * np.eye(20), centred.T)
-    assert _Decomposition(x, y).degrees_of_freedom(0.7) == pytest.approx(np.trace(hat))
+    assert Ridge(0.7).fit(x, y).degrees_of_freedom == pytest.approx(np.trace(hat))
+    path = ridge_path(x, y, np.arange(60), penalties=(0.7,))
+    assert path.degrees_of_freedom == pytest.approx([np.trace(hat)])
 
 
 def test_a_difference_maps_without_intercept(data):
@@ -127,6 +131,89 @@ def test_the_path_reports_both_rules_and_shrinks():
     assert len(path.rows()) == len(path.penalties)
 
 
+def refitted(x, y, styles, penalties, folds=5, seed=0):
+    """The plain reference of `ridge_path`: scikit-learn fits every fold at every λ.
+    Returns r2, r2_styles, concept_cosine, concept_norm, `[4, n_penalties]`."""
+    unit = np.square(x - x.mean(axis=0)).sum() / x.shape[1] * (1 - 1 / folds)
+    random = list(KFold(folds, shuffle=True, random_state=seed).split(x))
+    grouped = list(GroupKFold(folds).split(x, groups=styles))
+    records = []
+    for penalty in penalties:
+        r2, directions = [], []
+        for i, (train, test) in enumerate(random + grouped):
+            fit = SklearnRidge(alpha=penalty * unit, solver="svd").fit(x[train], y[train])
+            source_mean, target_mean = x[train].mean(axis=0), y[train].mean(axis=0)
+            error = np.square(y[test] - fit.predict(x[test])).sum()
+            r2.append(1 - error / np.square(y[test] - target_mean).sum())
+            for style in np.unique(styles[test]) if i >= folds else ():
+                rows = styles == style
+                mapped = fit.coef_ @ (x[rows].mean(axis=0) - source_mean)
+                own = y[rows].mean(axis=0) - target_mean
+                length = np.linalg.norm(mapped) / np.linalg.norm(own)
+                directions.append((cosine(mapped, own), length))
+        records.append((np.mean(r2[:folds]), np.mean(r2[folds:]), *np.mean(directions, axis=0)))
+    return np.transpose(records)
+
+
+GRID = (1e-4, 1e-2, 1.0, 30.0, 1000.0)
+SHAPES = {  # rows, source width, target width: the ratios of real fits
+    "rows 5000, width 4096": (150, 123, 40),  # a fold trains on fewer rows than columns
+    "rows 816, width 896": (109, 120, 77),
+    "rows 320, width 576": (80, 144, 144),
+    "rows 50, width 576": (26, 300, 20),
+    "many rows": (200, 20, 30),
+}
+
+
+def uneven(n, d_source, d_target, outlier=10.0):
+    """Rows with a falling spectrum, one dominant direction, a large mean, and styles of unequal
+    size, the last of one row."""
+    generator = np.random.default_rng(n)
+    styles = np.minimum(generator.integers(0, 9, size=n), 7)
+    styles[:10], styles[-1] = np.arange(10) % 8, 8
+    spectrum = np.arange(1, d_source + 1) ** -0.7
+    centres = generator.normal(size=(9, d_source))
+    x = (generator.normal(size=(n, d_source)) + centres[styles]) * spectrum
+    y = x @ (generator.normal(size=(d_source, d_target)) * spectrum[:, None])
+    y += 0.3 * generator.normal(size=y.shape)
+    x[:, 0] *= outlier
+    return x + 3, y - 5, styles
+
+
+def scores(path):
+    return np.array([path.r2, path.r2_styles, path.concept_cosine, path.concept_norm])
+
+
+@pytest.fixture(scope="module", params=[(s, o) for s in SHAPES for o in (1.0, 300.0)], ids=str)
+def problem(request):
+    """Paired rows with their styles, and the scores that refits give them."""
+    shape, outlier = request.param
+    rows = uneven(*SHAPES[shape], outlier)
+    with threadpool_limits(1):  # small products: threads only wait for each other
+        return rows, refitted(*rows, GRID)
+
+
+def test_the_path_equals_a_refit_of_every_fold(problem, monkeypatch):
+    monkeypatch.setattr(ridge_module, "LEAF", 8)  # small folds take the road of large ones
+    rows, expected = problem
+    np.testing.assert_allclose(scores(ridge_path(*rows, GRID)), expected, rtol=1e-9)
+
+
+def test_float32_products_keep_the_documented_tolerance(problem, monkeypatch):
+    monkeypatch.setattr(ridge_module, "FLOAT32_FROM", 0)
+    rows, expected = problem
+    np.testing.assert_allclose(scores(ridge_path(*rows, GRID)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_inverse_is_as_accurate_as_the_condition_allows():
+    generator = np.random.default_rng(0)
+    basis, _ = np.linalg.qr(generator.normal(size=(400, 400)))
+    values = np.logspace(0, -8, 400)
+    inverse = ridge_module._inverse((basis * values) @ basis.T)
+    exact = (basis / values) @ basis.T
+    assert np.abs(inverse - exact).max() < 1e-7 * np.abs(exact).max()
+
+
 def test_bad_input_is_refused_by_name(data):
     x, y = data
     with pytest.raises(VectorError, match="must be paired"):
@@ -141,3 +228,9 @@ def test_bad_input_is_refused_by_name(data):
         Ridge(0)
     with pytest.raises(ConfigError, match="at least as many styles"):
         ridge_path(x, y, ["a"] * 60)
+    with pytest.raises(ConfigError, match="above 0, got 0"):
+        ridge_path(x, y, np.arange(60), penalties=(1.0, 0))
+    with pytest.raises(ConfigError, match="too small for float64"):
+        ridge_path(x[:20], y[:20], np.arange(20), penalties=(1e-20,))
+    with pytest.raises(ConfigError, match="differ between rows"):
+        Ridge().fit(np.ones((5, 3)), y[:5])

@@ -122,6 +122,7 @@ class Study:
         """Alignment styles without those close to the trait."""
         return load_styles(self.trait.name, self.settings.n_styles)
 
+    @cached_property
     def alignment(self) -> Alignment:
         """Activations of the same ordinary styled prompts in both models, at the candidate layers
         (last token).

@@ -233,7 +233,7 @@ class _Fit:
     """Paired activations between two layers, their λ path, and the map that transfers best."""
 
     def __init__(self, study: Study, layers: tuple[int, int]):
-        alignment = study.alignment()
+        alignment = study.alignment
         self.x, self.y = alignment.source[layers[0]], alignment.target[layers[1]]
         self.path = _path(study, self.x, self.y, alignment.styles)
         self.concept = Ridge(self.path.best_concept).fit(self.x, self.y)
@@ -265,7 +265,7 @@ def _path(study: Study, x: np.ndarray, y: np.ndarray, styles: Sequence[str]) -> 
     """The λ path, kept: cross-validation at width 900 takes seconds."""
     digests = [hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for a in (x, y)]
     settings = study.settings
-    key = {"version": 1, "data": digests, "styles": list(styles), "seed": settings.seed}
+    key = {"version": 2, "data": digests, "styles": list(styles), "seed": settings.seed}
     key["penalties"] = settings.penalties
 
     def compute() -> dict:
