@@ -1,15 +1,20 @@
-"""Registry and fetch: the right bytes or none, whatever interrupts."""
+"""Registry, fetch and GGUF conversion: the right bytes or none, whatever interrupts."""
 
+import contextlib
 import errno
 import hashlib
 import subprocess
 import sys
 import zipfile
 
+import gguf
+import numpy as np
 import pytest
+from tokenizers import pre_tokenizers
 
-from prefvec.errors import ConfigError, FetchError, PrefvecError
-from prefvec.models import fetch
+from prefvec.errors import ConfigError, FetchError, ModelError, PrefvecError
+from prefvec.models import fetch, gguf_fast
+from prefvec.models.materialise import materialise
 from prefvec.models.registry import (
     GgufSource,
     ModelSpec,
@@ -174,3 +179,109 @@ def test_a_broken_registry_names_entry_and_field(tmp_path):
     path.write_text("models:\n  mine: {hub: {repo: a/b}, path: /x}\n")
     with pytest.raises(ConfigError, match="entry mine.*exactly one of gguf, hub, path"):
         registry(path)
+
+
+@pytest.fixture
+def tiny_gguf(tmp_path):
+    """A Llama of width 64 with a byte-level vocabulary, quantised as the embedded models are."""
+    rng, path = np.random.default_rng(0), tmp_path / "tiny.gguf"
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "he", "Ġt", "Ġthe", "<|end|>"]
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_name("tiny")
+    writer.add_block_count(1)
+    writer.add_context_length(64)
+    writer.add_embedding_length(64)
+    writer.add_feed_forward_length(96)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(16)
+    writer.add_vocab_size(len(tokens))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([-i / 3 for i in range(len(tokens))])
+    writer.add_token_types([1] * (len(tokens) - 1) + [3])
+    writer.add_token_merges(["h e", "Ġ t", "Ġt he"])
+    writer.add_eos_token_id(len(tokens) - 1)
+    writer.add_array("tiny.flags", [True, False])
+    shapes = {
+        "attn_q": (64, 64), "attn_k": (32, 64), "attn_v": (32, 64), "attn_output": (64, 64),
+        "ffn_gate": (96, 64), "ffn_up": (96, 64), "ffn_down": (64, 96),
+    }  # fmt: skip
+    shapes = {f"blk.0.{name}": shape for name, shape in shapes.items()}
+    for name, shape in {"token_embd": (len(tokens), 64), **shapes}.items():
+        kind = gguf.GGMLQuantizationType.Q8_0 if "ffn" in name else gguf.GGMLQuantizationType.Q5_0
+        weights = gguf.quantize(rng.standard_normal(shape, dtype=np.float32), kind)
+        writer.add_tensor(f"{name}.weight", weights, raw_dtype=kind)
+    for name in ("blk.0.attn_norm", "blk.0.ffn_norm", "output_norm"):
+        writer.add_tensor(f"{name}.weight", rng.standard_normal(64, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_the_fast_reader_parses_what_the_plain_one_does(tiny_gguf):
+    fast, plain = gguf_fast.FastReader(str(tiny_gguf)), gguf.GGUFReader(str(tiny_gguf))
+    assert list(fast.fields) == list(plain.fields)
+    for name, field in plain.fields.items():
+        got = fast.fields[name]
+        assert (got.offset, got.data, got.types) == (field.offset, field.data, field.types)
+        assert [(p.dtype, p.tobytes()) for p in got.parts] == [
+            (p.dtype, p.tobytes()) for p in field.parts
+        ]
+    assert [t[:6] for t in map(_comparable, fast.tensors)] == [
+        t[:6] for t in map(_comparable, plain.tensors)
+    ]
+
+
+def _comparable(tensor):
+    return tensor._replace(shape=tensor.shape.tolist())
+
+
+def test_the_fast_conversion_writes_the_same_bytes(tiny_gguf, tmp_path, monkeypatch):
+    folders = {}
+    for way in ("fast", "plain"):
+        monkeypatch.setenv("PREFVEC_CACHE", str(tmp_path / way))
+        if way == "plain":
+            monkeypatch.setattr(gguf_fast, "fast_gguf", contextlib.nullcontext)
+        folder = materialise(resolve(str(tiny_gguf)))
+        folders[way] = {p.name: p.read_bytes() for p in folder.iterdir()}
+    assert {"config.json", "tokenizer.json", "model.safetensors"} <= set(folders["fast"])
+    assert folders["fast"] == folders["plain"]
+
+
+def test_weights_of_every_type_of_block_are_the_same():
+    rng = np.random.default_rng(0)
+    for kind in (k for k in gguf.GGMLQuantizationType if k in gguf.quants._type_traits):
+        _, size = gguf.GGML_QUANT_SIZES[kind]
+        blocks = rng.integers(0, 256, (2, 40, 3 * size), dtype=np.uint8) & 0x3F  # finite scales
+        plain = gguf.dequantize(blocks, kind)
+        with gguf_fast.fast_gguf():
+            fast = gguf.dequantize(blocks, kind)
+        assert (fast.shape, fast.tobytes()) == (plain.shape, plain.tobytes()), kind.name
+
+
+def test_nothing_stays_replaced_after_an_error(tiny_gguf):
+    from transformers import modeling_gguf_pytorch_utils
+
+    def names():
+        return (
+            gguf.GGUFReader, gguf.get_tensor_name_map, gguf.quants._apply_over_grouped_rows,
+            modeling_gguf_pytorch_utils._gguf_parse_value,
+        )  # fmt: skip
+
+    before = names()
+    with pytest.raises(KeyError), gguf_fast.fast_gguf():
+        assert all(new is not old for new, old in zip(names(), before, strict=True))
+        assert gguf.GGUFReader(str(tiny_gguf)) is gguf.GGUFReader(str(tiny_gguf))
+        raise KeyError
+    assert names() == before
+
+
+def test_a_damaged_gguf_file_is_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("PREFVEC_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "bad.gguf").write_bytes(b"not a model")
+    with pytest.raises(ModelError, match="bad.gguf: transformers can't read this GGUF file"):
+        materialise(resolve(str(tmp_path / "bad.gguf")))
