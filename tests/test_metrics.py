@@ -7,14 +7,9 @@ import torch
 from conftest import random_ids
 from prefvec.metrics import content
 from prefvec.metrics.coherence import is_collapsed, log_likelihoods
-from prefvec.metrics.length import censored_share, direction_score, restricted_mean
+from prefvec.metrics.length import direction_score
 from prefvec.metrics.trait import trait_scores
 from prefvec.traits import load_trait
-
-
-def test_restricted_mean_counts_a_cut_answer_at_the_limit():
-    assert restricted_mean(np.array([10, 64, 64]), 64) == pytest.approx(46)
-    assert censored_share(["stop", "length", "length", "stop"]) == 0.5
 
 
 def test_direction_score_is_half_where_nothing_moved():

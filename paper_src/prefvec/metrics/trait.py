@@ -24,8 +24,9 @@ def trait_scores(
 ) -> np.ndarray:
     """Scores `[n]` in the unit `UNITS[trait.measure]`.
 
-    length: min(tokens, limit); likelihood: mean log-probability per token under the positive minus
-    under the negative instruction, by `judge` (a model other than the one that wrote the text);
+    length: min(tokens, limit), whose mean is the restricted mean length (Royston & Parmar 2013), what
+    a mean can be when answers are cut at the limit; likelihood: mean log-probability per token under
+    the positive minus under the negative instruction, by `judge` (not the model that wrote the text);
     embedding: cosine to the mean positive text minus cosine to the mean negative one. An empty text
     has no likelihood or embedding score: NaN.
     """

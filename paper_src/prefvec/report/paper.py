@@ -20,7 +20,6 @@ GENERATED = TEX / "generated"
 PAIR_STAGES = ("03", "04")
 SHOWN = ("ridge_concept", "ridge_r2", "procrustes", "zero_pad", "interpolate", "random_projection",
          "shuffled_pairing", "wrong_trait")  # fmt: skip
-MAPPED, CONTROLS = "ridge_concept", ("shuffled_pairing", "wrong_trait")
 
 
 def pair_folder(profile: str, pair: list[str], trait: str) -> Path:
