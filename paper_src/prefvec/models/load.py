@@ -13,7 +13,7 @@ import torch
 
 from prefvec.errors import ConfigError, ModelError
 from prefvec.models.architecture import HookPoints, find_hook_points
-from prefvec.models.linear import pays_here, transpose_few_rows
+from prefvec.models.linear import pack_linear_layers, packing_pays
 from prefvec.models.materialise import fingerprint, materialise
 from prefvec.models.prompt import PromptFormat
 from prefvec.models.registry import ModelSpec, resolve
@@ -106,8 +106,8 @@ def load_model(name: str, device: str = "auto", dtype: str = "auto") -> LoadedMo
             f"{name}: transformers can't load it as a causal model: {str(error).splitlines()[0]}"
         ) from error
     model.to(place).eval().requires_grad_(False)
-    if place.type == "cpu" and kind == torch.float32 and _cpu_choice()["transpose_few_rows"]:
-        transpose_few_rows(model)
+    if place.type == "cpu" and kind == torch.float32 and _cpu_choice()["pack_weights"]:
+        pack_linear_layers(model)
     return LoadedModel(
         spec=spec,
         model=model,
@@ -184,12 +184,12 @@ def _cpu_choice() -> dict:
     if path.exists():
         with suppress(ValueError):
             found = json.loads(path.read_text())
-            if {"dtype", "transpose_few_rows"} <= set(found):
+            if {"dtype", "pack_weights"} <= set(found):
                 return found
     rates = {name: _gflops(DTYPES[name]) for name in ("float32", "bfloat16")}
     # bfloat16 costs precision, so it must be clearly faster to be chosen.
     choice = "bfloat16" if rates["bfloat16"] > 1.5 * rates["float32"] else "float32"
-    record = {"dtype": choice, "gflops_at_64_rows": rates, "transpose_few_rows": pays_here()}
+    record = {"dtype": choice, "gflops_at_64_rows": rates, "pack_weights": packing_pays()}
     write_json(path, record)
     return record
 
