@@ -19,7 +19,7 @@ pairs: list = [["qwen2.5-coder-0.5b-instruct", "smollm2-135m-instruct"]]  # the 
 traits: list = ["verbosity"]  # the first is the main one
 
 # %%
-from prefvec.report import paper
+from prefvec.report import engine, paper
 from prefvec.report.run import Run
 
 run = Run("09_paper", profile)
@@ -47,6 +47,24 @@ run.figure(paper.pair_figure(cells), "pairs")
 for name, value in paper.counts(cells).items():
     run.number(name, value)
 paper.counts(cells)
+
+# %% [markdown]
+# ## What the engine costs
+#
+# `benchmarks/run.sh` measured this against its peers in one run; `benchmarks/machine.json` says where.
+
+# %%
+measured = engine.records()
+run.table(engine.contestants(measured), "engine", align="llrlr")
+for name, value in engine.numbers(measured).items():
+    run.number(name, value)
+engine.contestants(measured)
+
+# %%
+run.figure(engine.scaling_figure(measured), "scaling")
+
+# %%
+engine.targets(measured)
 
 # %%
 paper.write_results(profile, results)
