@@ -24,7 +24,15 @@ def git_state() -> dict:
 
     try:
         commit = git("rev-parse", "HEAD")
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!data/results")
+        changed = git(
+            "status",
+            "--porcelain",
+            "--untracked-files=no",
+            "--",
+            ".",
+            ":!data/results",
+            ":!benchmarks/*.json",
+        )
     except OSError:
         return {"commit": None, "dirty": None}
     return {"commit": commit, "dirty": bool(changed) if commit else None}
