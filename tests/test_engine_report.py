@@ -5,6 +5,7 @@ import json
 import matplotlib.pyplot as plt
 import pytest
 
+from prefvec.errors import ReportError
 from prefvec.report import engine
 
 
@@ -48,3 +49,8 @@ def test_the_figure_has_a_panel_for_each_way_to_grow(rows):
     assert [ax.get_xlabel() for ax in figure.axes] == list(engine.PANELS.values())
     assert list(figure.axes[0].lines[0].get_ydata()) == [100.0, 400.0]
     plt.close(figure)
+
+
+def test_a_missing_measurement_names_itself_and_the_command(rows):
+    with pytest.raises(ReportError, match=r"natural length.*run benchmarks/run.sh"):
+        engine.numbers(rows[rows.work != engine.NATURAL])

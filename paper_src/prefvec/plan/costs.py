@@ -75,7 +75,7 @@ class Costs:
             whole = [m for m in stage.models if stage.notebook or self._converts(m)]
             return host + max(map(self._float32_mib, whole), default=0.0), 0.0
         if self.rates.kind == "cpu":
-            return host + sum(held) + batch, 0.0
+            return host + sum(held) + sum(map(self._packed_mib, models)) + batch, 0.0
         return host + max(held, default=0.0), sum(held) + batch
 
     def rows(self, model: str, slots: float, count: int) -> int:
@@ -99,6 +99,12 @@ class Costs:
     def _converts(self, model: str) -> bool:
         found = self.pool.get(model)
         return found.folder is None and found.spec.gguf is not None
+
+    def _packed_mib(self, model: str) -> float:
+        """The second copy of the weights that `models/linear.py` keeps in float32."""
+        shape = self._shape(model)
+        packed = shape.block_parameters + shape.head_parameters
+        return packed * 4 / MIB if self.rates.itemsize == 4 else 0.0
 
     def _float32_mib(self, model: str) -> float:
         return self._shape(model).parameters * 4 / MIB

@@ -17,7 +17,9 @@ from prefvec.plan.shapes import ASSUMPTIONS, Shape, assumptions, local_folder, o
 from prefvec.store import canonical_hash, file_sha256, write_json
 
 ROWS = (8, 32, 128, 512)  # shapes at which matrix products are timed
-PATH_FITS = 11  # decompositions of a λ path: 5 + 5 folds, and all rows
+PATH_FITS = (
+    11  # a λ path takes about as long as so many single fits (measured: 9 at 816 × 896 → 576)
+)
 YARDSTICK = "smollm2-135m-instruct"  # the embedded model that efficiency is measured on
 RIDGE = (256, 640)  # prompts, and widths, of the two λ paths that are timed
 CODE = ("generation.py", "batching.py", "prefill.py", "cache.py", "activations.py", "steering.py")

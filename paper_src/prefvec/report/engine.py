@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from prefvec.errors import ReportError
 from prefvec.paths import ROOT
 from prefvec.store import read_json
 
@@ -52,6 +53,10 @@ def numbers(rows: pd.DataFrame) -> dict[str, float | int | str]:
 
     def ratio(work: str, contestant: str) -> float:
         found = held[(held.work == work) & (held.contestant == f"prefvec / {contestant}")]
+        if found.empty:
+            raise ReportError(
+                f"{RESULTS.name} has no row '{work}: prefvec / {contestant}': run benchmarks/run.sh"
+            )
         return float(found["median"].iloc[0])
 
     return {

@@ -12,6 +12,8 @@ from prefvec.store import canonical_hash, file_sha256, write_json
 
 _STARTED = time.time()
 
+SOURCES = (".", ":!data/results", ":!benchmarks/*.json")  # what results are made from
+
 
 def git_state() -> dict:
     """Commit and whether tracked files differ from it; None outside a checkout."""
@@ -24,15 +26,7 @@ def git_state() -> dict:
 
     try:
         commit = git("rev-parse", "HEAD")
-        changed = git(
-            "status",
-            "--porcelain",
-            "--untracked-files=no",
-            "--",
-            ".",
-            ":!data/results",
-            ":!benchmarks/*.json",
-        )
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", *SOURCES)
     except OSError:
         return {"commit": None, "dirty": None}
     return {"commit": commit, "dirty": bool(changed) if commit else None}
