@@ -31,6 +31,7 @@ from prefvec.study import Study
 
 UNSTEERED, ORACLE, INSTRUCTION = "unsteered", "oracle", "instruction"
 DIRECT = ("zero_pad", "interpolate", "random_projection")
+SITE_RANDOM = 1  # random directions among the controls of a candidate site
 MAX_COLLAPSE = 0.1  # a layer or dose is only chosen if at most this share of answers collapses
 
 
@@ -105,7 +106,7 @@ def validate(study: Study, loaded: LoadedModel) -> tuple[pd.DataFrame, dict]:
         for dose in study.settings.doses
     ]
     table = sweep(study, loaded, conditions, "selection")
-    best = _best(_cells(table, "own", sign))
+    best = _best(_cells(table, "own", sign), "effect")
     choice = {
         "layer": int(best.layer),
         "dose": float(abs(best.dose)),
@@ -120,22 +121,47 @@ def choose_site(study: Study) -> tuple[Site, pd.DataFrame]:
     """Layer and dose of a pair, by transfer itself on the selection split.
 
     For each candidate depth (target layer at the source layer's proportional depth) and dose, the
-    target is steered by the ridge map whose λ was chosen on held-out styles. The largest effect
-    with at most 10 % collapsed answers wins. Neither the target's own best layer nor any evaluation
-    prompt is looked at. Returns the site and one row a candidate.
+    target is steered by the ridge map whose λ was chosen on held-out styles, and by controls of the
+    same length: the same ridge fitted on shuffled pairs, and random directions. The *specific* effect
+    is the map's minus the controls' mean; the largest with at most 10 % collapsed answers wins. A dose
+    at which any direction has the effect is no evidence of transfer, however large the effect.
+    Neither the target's own best layer nor any evaluation prompt is looked at. Returns the site and
+    one row a candidate.
     """
     sign = study.trait.sign
     conditions = [(UNSTEERED, None, -1, 0.0)]
     for layers in study.layer_pairs():
-        own = study.vector(study.target).at(layers[1])
-        mapped = _Fit(study, layers).concept.map(study.vector(study.source).at(layers[0]))
-        vector = with_length(mapped, np.linalg.norm(own))
-        conditions += [("ridge_concept", vector, layers[1], sign * d) for d in study.settings.doses]
+        fit = _Fit(study, layers)
+        vector = study.vector(study.source).at(layers[0])
+        mapped = {
+            "ridge_concept": fit.concept.map(vector),
+            "shuffled_pairing": fit.shuffled.map(vector),
+        }
+        references = reference_directions(study, layers[1])
+        length = np.linalg.norm(references.pop(ORACLE))
+        directions = {name: with_length(v, length) for name, v in mapped.items()}
+        directions |= dict(list(references.items())[:SITE_RANDOM])
+        conditions += [
+            (name, direction, layers[1], sign * dose)
+            for name, direction in directions.items()
+            for dose in study.settings.doses
+        ]
     table = sweep(study, study.target, conditions, "selection")
-    cells = _cells(table, "ridge_concept", sign)
-    best = _best(cells)
+    cells = specific_effects(table, "ridge_concept", sign)
+    best = _best(cells, "specific")
     source_layer = {target: source for source, target in study.layer_pairs()}
     return Site(source_layer[int(best.layer)], int(best.layer), abs(float(best.dose))), cells
+
+
+def specific_effects(table: pd.DataFrame, method: str, sign: int) -> pd.DataFrame:
+    """A method's effect by layer and dose, its controls' mean effect, and the difference (`specific`)."""
+    keys = ["layer", "dose"]
+    cells = _cells(table, method, sign).set_index(keys)
+    others = [m for m in table.method.unique() if m not in (method, UNSTEERED)]
+    controls = pd.concat([_cells(table, m, sign).set_index(keys).effect for m in others], axis=1)
+    cells["control"] = controls.mean(axis=1)
+    cells["specific"] = cells.effect - cells.control
+    return cells.reset_index()
 
 
 def reference_directions(study: Study, layer: int) -> dict[str, np.ndarray]:
@@ -179,12 +205,11 @@ def fit_maps(study: Study, layers: tuple[int, int]) -> Maps:
     vector = study.vector(study.source).at(source)
     wrong = study.vector(study.source, study.control_trait).at(source)
     fit = _Fit(study, layers)
-    order = np.random.default_rng(study.settings.seed).permutation(len(fit.y))
     fits = {
         "ridge_concept": fit.concept,
         "ridge_r2": Ridge(fit.path.best_r2).fit(fit.x, fit.y),
         "procrustes": Procrustes().fit(fit.x, fit.y),
-        "shuffled_pairing": Ridge(fit.path.best_concept).fit(fit.x, fit.y[order]),
+        "shuffled_pairing": fit.shuffled,
     }
     directions = {name: adapter.map(vector) for name, adapter in fits.items()}
     directions["wrong_trait"] = fit.concept.map(wrong)
@@ -237,6 +262,8 @@ class _Fit:
         self.x, self.y = alignment.source[layers[0]], alignment.target[layers[1]]
         self.path = _path(study, self.x, self.y, alignment.styles)
         self.concept = Ridge(self.path.best_concept).fit(self.x, self.y)
+        order = np.random.default_rng(study.settings.seed).permutation(len(self.y))
+        self.shuffled = Ridge(self.path.best_concept).fit(self.x, self.y[order])
 
 
 def _scaled(
@@ -254,11 +281,11 @@ def _cells(table: pd.DataFrame, method: str, sign: int) -> pd.DataFrame:
     return cells.assign(effect=sign * (cells.score - base))
 
 
-def _best(cells: pd.DataFrame) -> pd.Series:
+def _best(cells: pd.DataFrame, by: str) -> pd.Series:
     coherent = cells[cells.collapse <= MAX_COLLAPSE]
     if coherent.empty:
         coherent = cells[cells.collapse == cells.collapse.min()]
-    return coherent.loc[coherent.effect.idxmax()]
+    return coherent.loc[coherent[by].idxmax()]
 
 
 def _path(study: Study, x: np.ndarray, y: np.ndarray, styles: Sequence[str]) -> RidgePath:
