@@ -11,8 +11,11 @@ import numpy as np
 
 from prefvec.activations import Prompt, capture
 from prefvec.errors import ConfigError
+from prefvec.generation import Request, generate
+from prefvec.metrics.classifier import TraitClassifier, fit_classifier
 from prefvec.models.architecture import matching_layer
 from prefvec.models.load import LoadedModel, ModelPool
+from prefvec.models.materialise import fingerprint, materialise
 from prefvec.models.prompt import Example
 from prefvec.models.registry import require_white_box, resolve
 from prefvec.profile import Settings
@@ -28,6 +31,8 @@ from prefvec.traits import (
 from prefvec.vectors import SteeringVector, extract
 
 JUDGES = ("smollm2-135m-instruct", "qwen2.5-coder-0.5b-instruct")
+CLASSIFIER_PAIRS = 2  # instruction pairs whose texts train the classifier
+CLASSIFIER_TOKENS = 40  # tokens of such a text
 
 
 class Alignment(NamedTuple):
@@ -152,6 +157,44 @@ class Study:
             activations(self.target),
             tuple(style.id for style, _ in rows),
         )
+
+    @cached_property
+    def classifier(self) -> TraitClassifier:
+        """The trait's classifier, trained on what the embedded chat models write under its opposite
+        instructions, on the extraction questions. It depends on the trait, not on the pair."""
+        pairs = self.trait.instructions[:CLASSIFIER_PAIRS]
+        questions = self.splits["extraction"]
+
+        def written(pole: str) -> tuple[list[str], list[str]]:
+            asked = [(q, getattr(pair, pole)) for pair in pairs for q in questions]
+            texts = []
+            for name in JUDGES:
+                loaded = self.pool.get(name)
+                requests = [
+                    Request(tuple(loaded.prompt.encode(loaded.prompt.render(q, system=told))))
+                    for q, told in asked
+                ]
+                answers = generate(
+                    loaded, requests, CLASSIFIER_TOKENS, store=self.store, label=f"{pole} texts"
+                )
+                texts += [answer.text for answer in answers]
+            return texts, [q for q, _ in asked] * len(JUDGES)
+
+        key = {
+            "version": 1,
+            "trait": self.trait.digest,
+            "questions": questions,
+            "models": [fingerprint(materialise(resolve(name))) for name in JUDGES],
+            "seed": self.settings.seed,
+        }
+
+        def compute() -> dict:
+            (positive, groups), (negative, _) = written("positive"), written("negative")
+            fitted = fit_classifier(positive, negative, groups, self.settings.seed)
+            return {**fitted._asdict(), "weights": fitted.weights.tolist()}
+
+        found = self.store.json("classifiers", key, compute)
+        return TraitClassifier(**{**found, "weights": np.array(found["weights"])})
 
     def plain_prompt(self, loaded: LoadedModel, question: str) -> tuple[int, ...]:
         """Token ids of a question asked neutrally (a base model: after plain examples)."""

@@ -46,9 +46,10 @@ class Poles(_Frozen):
 class Trait(_Frozen):
     """A preference: either instruction pairs, or texts of both kinds with test prompts.
 
-    `score` names the automatic measure of the trait: `length` (tokens, censored), `likelihood`
-    (log-likelihood ratio of the answer under the opposite instructions, by another model; needs
-    `instructions`) or `embedding` (nearness to `positive_texts`). `steer_to` is the pole that the
+    `score` names the automatic measure of the trait: `length` (tokens, censored), `classifier`
+    (logistic regression on sentence embeddings of texts written under the opposite instructions) or
+    `likelihood` (log-likelihood ratio of the answer under them, by another model), which need
+    `instructions`, or `embedding` (nearness to `positive_texts`). `steer_to` is the pole that the
     study steers towards.
     """
 
@@ -60,13 +61,13 @@ class Trait(_Frozen):
     positive_texts: tuple[str, ...] = ()
     negative_texts: tuple[str, ...] = ()
     test_prompts: tuple[str, ...] = ()
-    score: Literal["length", "likelihood", "embedding"] | None = None
+    score: Literal["length", "classifier", "likelihood", "embedding"] | None = None
     steer_to: Literal["positive", "negative"] = "positive"
 
     @model_validator(mode="after")
     def _has_contrast(self) -> "Trait":
-        if self.score == "likelihood" and not self.instructions:
-            raise ValueError("score `likelihood` needs `instructions`")
+        if self.score in ("classifier", "likelihood") and not self.instructions:
+            raise ValueError(f"score `{self.score}` needs `instructions`")
         if self.score == "embedding" and not self.positive_texts:
             raise ValueError("score `embedding` needs `positive_texts` and `negative_texts`")
         if self.instructions or self.examples:
@@ -85,7 +86,7 @@ class Trait(_Frozen):
     @property
     def measure(self) -> str:
         """The score in use: the one given, else the one that the trait's data allow."""
-        return self.score or ("likelihood" if self.instructions else "embedding")
+        return self.score or ("classifier" if self.instructions else "embedding")
 
     @property
     def sign(self) -> int:

@@ -87,6 +87,7 @@ def sweep(
     table["score"] = trait_scores(
         study.trait, list(table.question), list(table.text), list(table.n_tokens),
         study.settings.max_new_tokens, judge=other, store=study.store,
+        classifier=study.classifier if study.trait.measure == "classifier" else None,
     )  # fmt: skip
     return table
 

@@ -4,13 +4,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from prefvec.metrics.classifier import TraitClassifier
 from prefvec.metrics.coherence import log_likelihoods
 from prefvec.metrics.content import encode
 from prefvec.models.load import LoadedModel
 from prefvec.store import Store
 from prefvec.traits import Trait
 
-UNITS = {"length": "tokens", "likelihood": "nats/token", "embedding": "cosine"}
+UNITS = {
+    "length": "tokens",
+    "classifier": "log-odds",
+    "likelihood": "nats/token",
+    "embedding": "cosine",
+}
 
 
 def trait_scores(
@@ -21,20 +27,24 @@ def trait_scores(
     limit: int,
     judge: LoadedModel | None = None,
     store: Store | None = None,
+    classifier: TraitClassifier | None = None,
 ) -> np.ndarray:
     """Scores `[n]` in the unit `UNITS[trait.measure]`.
 
     length: min(tokens, limit), whose mean is the restricted mean length (Royston & Parmar 2013), what
-    a mean can be when answers are cut at the limit; likelihood: mean log-probability per token under
+    a mean can be when answers are cut at the limit; classifier: log-odds of the positive pole;
+    likelihood: mean log-probability per token under
     the positive minus under the negative instruction, by `judge` (not the model that wrote the text);
     embedding: cosine to the mean positive text minus cosine to the mean negative one. An empty text
     has no likelihood or embedding score: NaN.
     """
     if trait.measure == "length":
         return np.minimum(np.asarray(n_tokens, float), limit)
+    if trait.measure == "classifier":
+        return classifier.scores(texts)
     empty = np.array([not text.strip() for text in texts])
     if trait.measure == "likelihood":
-        scores = _likelihood_ratio(trait, questions, texts, judge, store)
+        scores = likelihood_ratio(trait, questions, texts, judge, store)
     else:
         poles = [
             encode(group).mean(axis=0) for group in (trait.positive_texts, trait.negative_texts)
@@ -44,7 +54,7 @@ def trait_scores(
     return np.where(empty, np.nan, scores)
 
 
-def _likelihood_ratio(
+def likelihood_ratio(
     trait: Trait,
     questions: Sequence[str],
     texts: Sequence[str],
@@ -52,6 +62,8 @@ def _likelihood_ratio(
     store: Store | None,
     max_tokens: int = 48,
 ) -> np.ndarray:
+    """Mean log-probability per token (nats) of each text under the trait's positive minus under its
+    negative instruction, by `judge`; 0 for an empty text."""
     pair = trait.instructions[0]
     answers = [
         judge.tokenizer(t, add_special_tokens=False)["input_ids"][:max_tokens] for t in texts
