@@ -35,7 +35,7 @@ def test_an_unknown_or_malformed_profile_is_refused(tmp_path):
 
 def test_library_modules_that_a_notebook_imports_are_inputs_of_its_rule():
     direct = pipeline.library_inputs("03_direct_transfer")
-    assert {"paper_src/prefvec/transfer.py", "paper_src/prefvec/steering.py"} <= set(direct)
+    assert {"paper_src/prefvec/transfer/sweep.py", "paper_src/prefvec/steering.py"} <= set(direct)
     assert "paper_src/prefvec/cli.py" not in direct
     sizes = pipeline.library_inputs("00_architectures")
     assert "paper_src/prefvec/models/architecture.py" in sizes

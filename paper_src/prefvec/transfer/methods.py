@@ -1,0 +1,139 @@
+"""The methods: directions in the target's residual stream, all of the same length.
+
+All directions are scaled to the length of the target's own vector, so a dose of 1 adds a vector of
+that length whatever the method; doses are signed towards the trait's positive pole. What differs
+between methods is direction alone.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import NamedTuple
+
+import numpy as np
+
+from prefvec.adapters import (
+    Interpolate,
+    Procrustes,
+    RandomProjection,
+    Ridge,
+    RidgePath,
+    ZeroPad,
+    ridge_path,
+)
+from prefvec.study import Study
+from prefvec.transfer.sweep import ORACLE, Site
+
+DIRECT = ("zero_pad", "interpolate", "random_projection")
+
+
+class Maps(NamedTuple):
+    """Mapped vectors `[d_target]` by method, as the maps give them, and what is known of the fits."""
+
+    directions: dict[str, np.ndarray]
+    diagnostics: dict[str, dict[str, float]]
+    path: RidgePath
+
+
+def reference_directions(study: Study, layer: int) -> dict[str, np.ndarray]:
+    """The oracle (the target's own vector) and norm-matched random directions at a layer."""
+    own = study.vector(study.target).at(layer)
+    out = {ORACLE: own}
+    for i in range(study.settings.n_random):
+        generator = np.random.default_rng([study.settings.seed, i, len(own)])
+        out[f"random_{i}"] = with_length(generator.normal(size=len(own)), np.linalg.norm(own))
+    return out
+
+
+def direct_methods(study: Study, site: Site) -> dict[str, np.ndarray]:
+    """Width changes that learn nothing, with the references, all at the oracle's length."""
+    source = study.vector(study.source).at(site.layer_source)
+    widths = np.zeros((1, study.source.width)), np.zeros((1, study.target.width))
+    return _scaled(
+        reference_directions(study, site.layer_target),
+        {
+            "zero_pad": ZeroPad().fit(*widths).map(source),
+            "interpolate": Interpolate().fit(*widths).map(source),
+            "random_projection": RandomProjection(study.settings.seed).fit(*widths).map(source),
+        },
+    )
+
+
+def learned_methods(study: Study, site: Site) -> tuple[dict[str, np.ndarray], Maps]:
+    """Maps fitted on ordinary prompts and their controls, with the references, all at the oracle's
+    length; and the maps as they are."""
+    maps = fit_maps(study, (site.layer_source, site.layer_target))
+    return _scaled(reference_directions(study, site.layer_target), maps.directions), maps
+
+
+def fit_maps(study: Study, layers: tuple[int, int]) -> Maps:
+    """Fit every learned map between two layers and map the source vector through it.
+
+    `ridge_concept` and `ridge_r2` differ in how λ was chosen. Controls: `shuffled_pairing` (same
+    ridge, rows of the target in random order), `wrong_trait` (another trait through the same map).
+    """
+    source, target = layers
+    vector = study.vector(study.source).at(source)
+    wrong = study.vector(study.source, study.control_trait).at(source)
+    fit = MapFits(study, layers)
+    fits = {
+        "ridge_concept": fit.concept,
+        "ridge_r2": Ridge(fit.path.best_r2).fit(fit.x, fit.y),
+        "procrustes": Procrustes().fit(fit.x, fit.y),
+        "shuffled_pairing": fit.shuffled,
+    }
+    directions = {name: adapter.map(vector) for name, adapter in fits.items()}
+    directions["wrong_trait"] = fit.concept.map(wrong)
+    own = study.vector(study.target).at(target)
+    diagnostics = {
+        name: {
+            **(fits[name].diagnostics() if name in fits else {}),
+            "cosine_to_own": cosine(mapped, own),
+            "relative_length": float(np.linalg.norm(mapped) / np.linalg.norm(own)),
+        }
+        for name, mapped in directions.items()
+    }
+    return Maps(directions, diagnostics, fit.path)
+
+
+def with_length(vector: np.ndarray, length: float) -> np.ndarray:
+    """The vector scaled to a Euclidean length; a zero vector stays zero."""
+    norm = np.linalg.norm(vector)
+    return (vector * (length / norm) if norm > 0 else vector).astype(np.float32)
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Cosine of the angle between two vectors."""
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+class MapFits:
+    """Paired activations between two layers, their λ path, and the map that transfers best."""
+
+    def __init__(self, study: Study, layers: tuple[int, int]):
+        alignment = study.alignment
+        self.x, self.y = alignment.source[layers[0]], alignment.target[layers[1]]
+        self.path = _path(study, self.x, self.y, alignment.styles)
+        self.concept = Ridge(self.path.best_concept).fit(self.x, self.y)
+        order = np.random.default_rng(study.settings.seed).permutation(len(self.y))
+        self.shuffled = Ridge(self.path.best_concept).fit(self.x, self.y[order])
+
+
+def _scaled(
+    reference: dict[str, np.ndarray], directions: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    length = np.linalg.norm(reference[ORACLE])
+    return {**reference, **{name: with_length(v, length) for name, v in directions.items()}}
+
+
+def _path(study: Study, x: np.ndarray, y: np.ndarray, styles: Sequence[str]) -> RidgePath:
+    """The λ path, kept: cross-validation at width 900 takes seconds."""
+    digests = [hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for a in (x, y)]
+    settings = study.settings
+    key = {"version": 2, "data": digests, "styles": list(styles), "seed": settings.seed}
+    key["penalties"] = settings.penalties
+
+    def compute() -> dict:
+        return asdict(ridge_path(x, y, styles, settings.penalties, seed=settings.seed))
+
+    return RidgePath(**study.store.json("ridge_paths", key, compute))

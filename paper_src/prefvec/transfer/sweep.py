@@ -1,0 +1,83 @@
+"""Steered answers and their scores, condition by condition."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from prefvec.generation import Generation, Request, generate
+from prefvec.metrics.coherence import is_collapsed
+from prefvec.metrics.trait import trait_scores
+from prefvec.models.load import LoadedModel
+from prefvec.steering import Steer
+from prefvec.study import Study
+
+UNSTEERED, ORACLE, INSTRUCTION = "unsteered", "oracle", "instruction"
+
+
+class Site(NamedTuple):
+    """Where a pair is read and written, and how strongly: chosen without evaluation prompts."""
+
+    layer_source: int
+    layer_target: int
+    dose: float  # magnitude, in own-vector lengths
+
+
+def sweep(
+    study: Study,
+    loaded: LoadedModel,
+    conditions: Sequence[tuple[str, np.ndarray | None, int, float]],
+    split: str,
+    instruction: bool = False,
+) -> pd.DataFrame:
+    """Generate and score answers for every condition and prompt of a split.
+
+    conditions: (method, vector `[d]` or None, layer, signed coefficient in units of the vector).
+    Returns one row an answer: method, layer, dose, question, text, n_tokens, finish, score,
+    collapsed. With `instruction`, rows asked for the trait in words are added.
+    """
+    questions = study.splits[split]
+    requests, index = [], []
+    for method, vector, layer, dose in conditions:
+        steers = () if vector is None else (Steer(np.float32(vector), layer, dose),)
+        for question in questions:
+            requests.append(Request(study.plain_prompt(loaded, question), steers))
+            index.append((method, layer, dose, question))
+    if instruction:
+        for question in questions:
+            requests.append(Request(study.instructed_prompt(loaded, question)))
+            index.append((INSTRUCTION, -1, 0.0, question))
+    answers = generate(
+        loaded, requests, study.settings.max_new_tokens, store=study.store, label=f"steer {split}"
+    )
+    table = pd.DataFrame(index, columns=["method", "layer", "dose", "question"])
+    for field in Generation._fields:
+        table[field] = [getattr(answer, field) for answer in answers]
+    table["collapsed"] = [is_collapsed(text) for text in table.text]
+    # Likelihood scores come from the pair's other model: no model marks its own work.
+    other = study.judge_of(loaded) if study.trait.measure == "likelihood" else None
+    table["score"] = trait_scores(
+        study.trait, list(table.question), list(table.text), list(table.n_tokens),
+        study.settings.max_new_tokens, judge=other, store=study.store,
+        classifier=study.classifier if study.trait.measure == "classifier" else None,
+    )  # fmt: skip
+    return table
+
+
+def evaluate(
+    study: Study, site: Site, directions: Mapping[str, np.ndarray], curve: Sequence[str]
+) -> pd.DataFrame:
+    """Answers of the target on the evaluation split: every method at the chosen dose, the methods
+    in `curve` at every dose of the profile."""
+    sign = study.trait.sign
+    doses = {name: [site.dose] for name in directions}
+    for name in curve:
+        doses[name] = sorted({*study.settings.doses, site.dose})
+    conditions = [(UNSTEERED, None, site.layer_target, 0.0)] + [
+        (name, vector, site.layer_target, sign * dose)
+        for name, vector in directions.items()
+        for dose in doses[name]
+    ]
+    asked = bool(study.trait.instructions or study.trait.examples)
+    return sweep(study, study.target, conditions, "evaluation", instruction=asked)
