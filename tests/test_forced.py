@@ -13,10 +13,8 @@ from prefvec.steering import Steer
 
 @pytest.fixture
 def rows():
-    return [
-        (tuple(random_ids(n, seed=n)), tuple(random_ids(m, seed=100 + m)))
-        for n, m in ((5, 3), (9, 6), (4, 1))
-    ]
+    answers = random_ids(3, low=1, high=7, seed=1)
+    return list(zip(random_ids(3), answers, strict=True))
 
 
 def steer(loaded, coefficient=2.0, layer=1):
@@ -48,13 +46,11 @@ def plain_log_probabilities(loaded, prompt, answer, steers=()):
     return torch.log_softmax(logits[len(prompt) - 1 : -1], dim=-1)
 
 
-def test_scores_are_those_of_a_plain_pass(any_model, rows):
-    s = steer(any_model)
-    for (prompt, answer), found in zip(
-        rows, forced_scores(any_model, rows, [(s,)])[0], strict=True
-    ):
-        before = plain_log_probabilities(any_model, prompt, answer)
-        after = plain_log_probabilities(any_model, prompt, answer, (s,))
+def test_scores_are_those_of_a_plain_pass(tiny, rows):
+    s = steer(tiny)
+    for (prompt, answer), found in zip(rows, forced_scores(tiny, rows, [(s,)])[0], strict=True):
+        before = plain_log_probabilities(tiny, prompt, answer)
+        after = plain_log_probabilities(tiny, prompt, answer, (s,))
         total = float(after.gather(1, torch.tensor(answer)[:, None]).sum())
         kl = float((before.exp() * (before - after)).sum(-1).mean())
         assert found.log_prob == pytest.approx(total, abs=1e-3)
@@ -62,28 +58,28 @@ def test_scores_are_those_of_a_plain_pass(any_model, rows):
         assert found.kl > 1e-4 and found.n_tokens == len(answer)
 
 
-def test_without_steering_nothing_is_far_and_likelihoods_agree(any_model, rows):
-    idle, none = forced_scores(any_model, rows, [(steer(any_model, 0.0),), ()])
-    want = log_likelihoods(any_model, *zip(*rows, strict=True))
+def test_without_steering_nothing_is_far_and_likelihoods_agree(tiny, rows):
+    idle, none = forced_scores(tiny, rows, [(steer(tiny, 0.0),), ()])
+    want = log_likelihoods(tiny, *zip(*rows, strict=True))
     for a, b, (total, n) in zip(idle, none, want, strict=True):
         assert a == b and a.kl == 0.0
         assert (a.log_prob, a.n_tokens) == (pytest.approx(total, abs=1e-3), n)
 
 
 def test_batches_change_nothing_and_known_conditions_are_not_computed_again(
-    any_model, rows, store, monkeypatch
+    tiny, rows, store, monkeypatch
 ):
-    conditions = [(steer(any_model, c),) for c in (1.0, -1.0)]
-    whole = forced_scores(any_model, rows, conditions, store)
-    alone = forced_scores(any_model, rows, conditions, tokens_per_batch=1)
+    conditions = [(steer(tiny, c),) for c in (1.0, -1.0)]
+    whole = forced_scores(tiny, rows, conditions, store)
+    alone = forced_scores(tiny, rows, conditions, tokens_per_batch=1)
     np.testing.assert_allclose(np.array(whole), np.array(alone), rtol=1e-3, atol=1e-4)
-    monkeypatch.setattr(any_model.model, "forward", None)
-    assert forced_scores(any_model, rows, conditions[::-1], store) == whole[::-1]
+    monkeypatch.setattr(tiny.model, "forward", None)
+    assert forced_scores(tiny, rows, conditions[::-1], store) == whole[::-1]
 
 
-def test_empty_answers_are_refused(any_model):
+def test_empty_answers_are_refused(tiny):
     with pytest.raises(ConfigError, match="no tokens"):
-        forced_scores(any_model, [((1, 2), ())], [()])
+        forced_scores(tiny, [((1, 2), ())], [()])
 
 
 def test_the_matched_dose_follows_the_curve():
