@@ -36,11 +36,12 @@ CLASSIFIER_TOKENS = 40  # tokens of such a text
 
 
 class Alignment(NamedTuple):
-    """Paired activations by layer, `[n, d_source]` and `[n, d_target]`, and the style of each row."""
+    """Paired activations by layer, `[n, d_source]` and `[n, d_target]`; style and question of each row."""
 
     source: dict[int, np.ndarray]
     target: dict[int, np.ndarray]
     styles: tuple[str, ...]
+    questions: tuple[str, ...]
 
 
 class Study:
@@ -156,6 +157,7 @@ class Study:
             activations(self.source),
             activations(self.target),
             tuple(style.id for style, _ in rows),
+            tuple(q for _, q in rows),
         )
 
     @cached_property

@@ -6,13 +6,15 @@ between methods is direction alone.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from prefvec.adapters import (
+    Adapter,
     Interpolate,
     Procrustes,
     RandomProjection,
@@ -69,20 +71,15 @@ def learned_methods(study: Study, site: Site) -> tuple[dict[str, np.ndarray], Ma
 def fit_maps(study: Study, layers: tuple[int, int]) -> Maps:
     """Fit every learned map between two layers and map the source vector through it.
 
-    `ridge_concept` and `ridge_r2` differ in how λ was chosen. Controls: `shuffled_pairing` (same
-    ridge, rows of the target in random order), `wrong_trait` (another trait through the same map).
+    Methods are those of `LEARNED`. Controls: `shuffled_pairing` (the ridge map, rows of the target in
+    random order), `wrong_trait` (another trait through the ridge map).
     """
     source, target = layers
     vector = study.vector(study.source).at(source)
-    wrong = study.vector(study.source, study.control_trait).at(source)
     fit = MapFits(study, layers)
-    fits = {
-        "ridge_concept": fit.concept,
-        "ridge_r2": Ridge(fit.path.best_r2).fit(fit.x, fit.y),
-        "procrustes": Procrustes().fit(fit.x, fit.y),
-        "shuffled_pairing": fit.shuffled,
-    }
+    fits = {name: make(fit) for name, make in LEARNED.items()} | {"shuffled_pairing": fit.shuffled}
     directions = {name: adapter.map(vector) for name, adapter in fits.items()}
+    wrong = study.vector(study.source, study.control_trait).at(source)
     directions["wrong_trait"] = fit.concept.map(wrong)
     own = study.vector(study.target).at(target)
     diagnostics = {
@@ -108,15 +105,53 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 class MapFits:
-    """Paired activations between two layers, their λ path, and the map that transfers best."""
+    """Paired activations between two layers, and the maps that others start from."""
 
     def __init__(self, study: Study, layers: tuple[int, int]):
+        self.study, self.layers = study, layers
         alignment = study.alignment
         self.x, self.y = alignment.source[layers[0]], alignment.target[layers[1]]
-        self.path = _path(study, self.x, self.y, alignment.styles)
-        self.concept = Ridge(self.path.best_concept).fit(self.x, self.y)
-        order = np.random.default_rng(study.settings.seed).permutation(len(self.y))
-        self.shuffled = Ridge(self.path.best_concept).fit(self.x, self.y[order])
+        self.styles, self.questions = alignment.styles, alignment.questions
+
+    @cached_property
+    def path(self) -> RidgePath:
+        """Cross-validated λ path of the ridge map."""
+        return _path(self.study, self.x, self.y, self.styles)
+
+    @cached_property
+    def concept(self) -> Ridge:
+        """The ridge map, λ chosen on held-out styles."""
+        return Ridge(self.path.best_concept).fit(self.x, self.y)
+
+    @cached_property
+    def shuffled(self) -> Ridge:
+        """The same with the target's rows in random order: what it carries is no correspondence."""
+        order = np.random.default_rng(self.study.settings.seed).permutation(len(self.y))
+        return Ridge(self.path.best_concept).fit(self.x, self.y[order])
+
+    @cached_property
+    def within(self) -> Ridge:
+        """Ridge on what styles change: each row minus the mean over styles of its question, in both
+        models. What is left is of the kind that a steering vector is; content is gone."""
+        x, y = (centred_by(acts, self.questions) for acts in (self.x, self.y))
+        path = _path(self.study, x, y, self.styles)
+        return Ridge(path.best_concept).fit(x, y)
+
+
+def centred_by(rows: np.ndarray, groups: Sequence[str]) -> np.ndarray:
+    """Rows `[n, d]` minus the mean of the rows of their group."""
+    _, index = np.unique(np.array(groups), return_inverse=True)
+    means = np.zeros((index.max() + 1, rows.shape[1]))
+    np.add.at(means, index, rows)
+    return rows - (means / np.bincount(index)[:, None])[index]
+
+
+LEARNED: dict[str, Callable[[MapFits], Adapter]] = {
+    "ridge_concept": lambda fit: fit.concept,
+    "ridge_r2": lambda fit: Ridge(fit.path.best_r2).fit(fit.x, fit.y),
+    "ridge_within": lambda fit: fit.within,
+    "procrustes": lambda fit: Procrustes().fit(fit.x, fit.y),
+}
 
 
 def _scaled(
