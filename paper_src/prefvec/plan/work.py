@@ -12,16 +12,19 @@ from prefvec.paths import pair_name, slug
 from prefvec.plan.rates import PATH_FITS
 from prefvec.plan.shapes import Outline, OutlinePool
 from prefvec.profile import Profile
-from prefvec.study import Study
+from prefvec.study import CLASSIFIER_PAIRS, CLASSIFIER_TOKENS, JUDGES, Study
 from prefvec.transfer import DIRECT
+from prefvec.transfer.methods import LEARNED as FITTED
+from prefvec.transfer.sites import SITE_RANDOM
 from prefvec.vectors import contrast_prompts
 
-LEARNED = ("ridge_concept", "ridge_r2", "procrustes", "shuffled_pairing", "wrong_trait")
+LEARNED = (*FITTED, "shuffled_pairing", "wrong_trait")
+SITE_METHODS = ("ridge_concept", "shuffled_pairing", *(f"random_{i}" for i in range(SITE_RANDOM)))
 CURVES = {"direct_transfer": ("oracle", "random_0"), "adapters": ("oracle", "ridge_concept", "random_0")}  # fmt: skip
 JUDGED_TOKENS = 48  # tokens of an answer that a likelihood score reads
 PERPLEXITY_TOKENS = 24
 PERPLEXITY_METHODS = 4  # methods whose content and coherence 04 reports
-EXTRA_FITS = 4  # decompositions of 04's maps
+EXTRA_FITS = len(FITTED)  # decompositions of 04's maps
 
 
 class Work(NamedTuple):
@@ -142,7 +145,9 @@ def _site(study: Study) -> list[Work]:
             Work("ridge", key, study.source.id, PATH_FITS, n, target_width=study.target.width)
         )
         conditions += [
-            (("site", study.source.id, target, dose), target) for dose in study.settings.doses
+            ((method, "site", study.source.id, target, dose), target)
+            for method in SITE_METHODS
+            for dose in study.settings.doses
         ]
     return work + _sweep(study, study.target, conditions, "selection")
 
@@ -182,6 +187,8 @@ def _sweep(study: Study, model: Outline, conditions, split: str, instruction=Fal
         work.append(
             Work("generate", key, model.id, len(questions), _computed(prompts), limit, 1 - shared)
         )
+    if study.trait.measure == "classifier":
+        work += [_classifier_texts(study, name) for name in JUDGES]
     if study.trait.measure == "likelihood":
         judge, rows = study.judge_of(model), len(asked) * len(questions)
         prompts = [
@@ -194,6 +201,19 @@ def _sweep(study: Study, model: Outline, conditions, split: str, instruction=Fal
         key = ("score", study.trait.name, split, *(c for c, _, _ in asked), model.id, judge.id)
         work.append(Work("score", key, judge.id, 2 * rows, tokens, logits=2 * rows * read))
     return work
+
+
+def _classifier_texts(study: Study, name: str) -> Work:
+    """What a chat model writes under opposite instructions, to train the trait's classifier."""
+    model = study.pool.get(name)
+    prompts = [
+        tuple(model.prompt.encode(model.prompt.render(q, system=told)))
+        for pair in study.trait.instructions[:CLASSIFIER_PAIRS]
+        for told in (pair.positive, pair.negative)
+        for q in study.splits["extraction"]
+    ]
+    key = ("classifier", study.trait.name, name)
+    return Work("generate", key, name, len(prompts), _computed(prompts), CLASSIFIER_TOKENS)
 
 
 def _perplexity(study: Study) -> Work:
