@@ -42,7 +42,8 @@ def code(notebook):
 def parameters(notebook, **chosen):
     """The stage's parameters as JSON: the profile's settings that the notebook declares."""
     declared = parameters_of(find_notebook(notebook))
-    settings = {k: v for k, v in PROFILE.settings.items() if k in declared}
+    given = PROFILE.settings_of(chosen.get("trait", ""))
+    settings = {k: v for k, v in given.items() if k in declared}
     return json.dumps({**settings, "profile": PROFILE.name, **chosen}, sort_keys=True)
 
 

@@ -151,3 +151,15 @@ def test_a_stage_ends_with_a_pipeline_that_was_killed_outright(tmp_path):
             return
         time.sleep(0.1)
     pytest.fail("the stage outlived its pipeline")
+
+
+def test_a_traits_own_settings_hold_for_it_alone_and_a_given_one_for_all():
+    base = pipeline.load_profile("smoke").model_copy(
+        update={
+            "traits": ("verbosity", "silly"),
+            "trait_settings": {"silly": {"max_new_tokens": 9}},
+        }
+    )
+    pair = base.pairs[0]
+    assert base.settings_for(*pair, "silly").max_new_tokens == 9
+    assert base.settings_for(*pair, "verbosity").max_new_tokens != 9

@@ -65,7 +65,13 @@ def overridden(
         changes["pairs"] = [(a, b) for a in sources for b in chosen if a != b]
     if trait:
         changes["traits"] = [trait]
-    changes["settings"] = {**base.settings, **{k: v for k, v in settings.items() if v is not None}}
+    given = {k: v for k, v in settings.items() if v is not None}
+    changes["settings"] = {**base.settings, **given}
+    changes["trait_settings"] = {
+        name: {**its, **given}
+        for name, its in base.trait_settings.items()
+        if name in changes["traits"]
+    }
     result = Profile(**changes)
     result.settings_for(*result.pairs[0], result.traits[0])
     return result

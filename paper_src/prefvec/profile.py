@@ -74,7 +74,10 @@ class Settings(BaseModel):
 
 
 class Profile(BaseModel):
-    """A named set of pairs, traits and settings: `config/<name>.yaml`."""
+    """A named set of pairs, traits and settings: `config/<name>.yaml`.
+
+    `trait_settings` holds what differs for a trait, e.g. shorter answers where length is not measured.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -83,10 +86,15 @@ class Profile(BaseModel):
     pairs: tuple[tuple[str, str], ...] = Field(min_length=1)
     traits: tuple[str, ...] = Field(min_length=1)
     settings: dict = {}
+    trait_settings: dict[str, dict] = {}
+
+    def settings_of(self, trait: str) -> dict:
+        """The profile's settings with those of one trait over them."""
+        return {**self.settings, **self.trait_settings.get(trait, {})}
 
     def settings_for(self, source: str, target: str, trait: str) -> Settings:
         """The full settings of one cell of the study."""
-        given = {**self.settings, "profile": self.name}
+        given = {**self.settings_of(trait), "profile": self.name}
         return Settings.checked({**given, "source": source, "target": target, "trait": trait})
 
     @property
@@ -110,7 +118,13 @@ def load_profile(name: str) -> Profile:
         detail = error.errors()[0] if isinstance(error, ValidationError) else None
         reason = f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" if detail else str(error)
         raise ConfigError(f"profile {path}: {reason}") from error
-    profile.settings_for(*profile.pairs[0], profile.traits[0])  # every value checked once, early
+    unused = sorted(set(profile.trait_settings) - set(profile.traits))
+    if unused:
+        raise ConfigError(
+            f"profile {path}: trait_settings of '{unused[0]}', which is not in traits"
+        )
+    for trait in profile.traits:  # every value checked once, early
+        profile.settings_for(*profile.pairs[0], trait)
     return profile
 
 
