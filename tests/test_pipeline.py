@@ -153,13 +153,22 @@ def test_a_stage_ends_with_a_pipeline_that_was_killed_outright(tmp_path):
     pytest.fail("the stage outlived its pipeline")
 
 
-def test_a_traits_own_settings_hold_for_it_alone_and_a_given_one_for_all():
-    base = pipeline.load_profile("smoke").model_copy(
-        update={
-            "traits": ("verbosity", "silly"),
-            "trait_settings": {"silly": {"max_new_tokens": 9}},
-        }
+def test_a_traits_own_settings_hold_for_it_alone_and_a_given_one_for_all(tmp_path):
+    text = (
+        (CONFIG / "smoke.yaml")
+        .read_text()
+        .replace("traits: [verbosity]", "traits: [verbosity, silly]")
     )
+    path = tmp_path / "own.yaml"
+    path.write_text(text + "trait_settings: {silly: {max_new_tokens: 9}}\n")
+    base = load_profile(str(path))
     pair = base.pairs[0]
     assert base.settings_for(*pair, "silly").max_new_tokens == 9
     assert base.settings_for(*pair, "verbosity").max_new_tokens != 9
+    given = pipeline.overridden(str(path), None, None, None, {"max_new_tokens": 11})
+    assert {given.settings_for(*pair, t).max_new_tokens for t in given.traits} == {11}
+    assert pipeline.overridden(str(path), None, None, "verbosity", {}).trait_settings == {}
+    path.write_text(text + "trait_settings: {honest: {max_new_tokens: 9}}\n")
+    load_profile.cache_clear()
+    with pytest.raises(ConfigError, match="trait_settings of 'honest'"):
+        load_profile(str(path))
