@@ -32,6 +32,7 @@ n_extraction: int = 6  # questions for extraction
 n_styles: int = 40  # styles of the alignment bank
 n_alignment: int = 8  # questions of the alignment set; one pair of activations a style and question
 n_selection: int = 8  # questions on which layer and dose are chosen
+n_choice: int = 8  # further questions, on which methods are compared and the best one is chosen
 n_evaluation: int = 24  # questions that the reported numbers come from
 n_random: int = 4  # norm-matched random directions
 max_new_tokens: int = 48  # limit of an answer, tokens

@@ -27,7 +27,7 @@ def pool_random(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([table, pooled.assign(method=RANDOM)], ignore_index=True)
 
 
-def summarise(study: Study, table: pd.DataFrame) -> pd.DataFrame:
+def summarise(study: Study, table: pd.DataFrame, split: str = "evaluation") -> pd.DataFrame:
     """One row a (method, dose): estimates over the prompts of a split.
 
     `effect` is the change of the score against the unsteered answer, in the score's unit, positive
@@ -36,7 +36,7 @@ def summarise(study: Study, table: pd.DataFrame) -> pd.DataFrame:
     """
     table = pool_random(table.assign(censored=table.finish == "length"))
     cells = {
-        key: cell.set_index("question").loc[study.splits["evaluation"]]
+        key: cell.set_index("question").loc[study.splits[split]]
         for key, cell in table.groupby(["method", "dose"], sort=False)
     }
     base = cells[UNSTEERED, 0.0]

@@ -29,6 +29,7 @@ class Settings(BaseModel):
     n_styles: int = Field(32, ge=5, description="styles of the alignment bank")
     n_alignment: int = Field(12, ge=2, description="questions of the alignment split")
     n_selection: int = Field(12, ge=4, description="questions of the selection split")
+    n_choice: int = Field(8, ge=0, description="questions on which methods are compared")
     n_evaluation: int = Field(24, ge=4, description="questions of the evaluation split")
     n_random: int = Field(2, ge=1, description="norm-matched random directions")
     max_new_tokens: int = Field(48, ge=8, description="limit of an answer, in tokens")

@@ -58,10 +58,12 @@ class Study:
         if self.control_trait.name == self.trait.name:
             other = "silly" if self.trait.name == "formality" else "formality"
             self.control_trait = load_trait(other)
+        chosen = load_questions("selection", settings.n_selection + settings.n_choice)
         self.splits = {
             "extraction": load_questions("extraction", settings.n_extraction),
             "alignment": load_questions("alignment", settings.n_alignment),
-            "selection": load_questions("selection", settings.n_selection),
+            "selection": chosen[: settings.n_selection],
+            "choice": chosen[settings.n_selection :],
             "evaluation": load_questions("evaluation", settings.n_evaluation),
         }
         if self.trait.test_prompts:
@@ -69,7 +71,7 @@ class Study:
             half = len(tests) // 2
             if half < 2:
                 raise ConfigError(f"trait '{self.trait.name}' needs at least 4 `test_prompts`")
-            self.splits |= {"selection": tests[:half], "evaluation": tests[half:]}
+            self.splits |= {"selection": tests[:half], "choice": [], "evaluation": tests[half:]}
         # In-context questions are prompts too: none may be one that the numbers are read from.
         self.split_hashes = check_disjoint({**self.splits, "in-context": self._shown_questions()})
         self.store = store or Store()

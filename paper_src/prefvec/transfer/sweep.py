@@ -66,10 +66,15 @@ def sweep(
 
 
 def evaluate(
-    study: Study, site: Site, directions: Mapping[str, np.ndarray], curve: Sequence[str]
+    study: Study,
+    site: Site,
+    directions: Mapping[str, np.ndarray],
+    curve: Sequence[str] = (),
+    split: str = "evaluation",
 ) -> pd.DataFrame:
-    """Answers of the target on the evaluation split: every method at the chosen dose, the methods
-    in `curve` at every dose of the profile."""
+    """Answers of the target on a split: every method at the chosen dose, the methods in `curve` at
+    every dose of the profile; on the evaluation split also the answers that are asked for in words.
+    """
     sign = study.trait.sign
     doses = {name: [site.dose] for name in directions}
     for name in curve:
@@ -79,5 +84,5 @@ def evaluate(
         for name, vector in directions.items()
         for dose in doses[name]
     ]
-    asked = bool(study.trait.instructions or study.trait.examples)
-    return sweep(study, study.target, conditions, "evaluation", instruction=asked)
+    in_words = split == "evaluation" and bool(study.trait.instructions or study.trait.examples)
+    return sweep(study, study.target, conditions, split, instruction=in_words)
