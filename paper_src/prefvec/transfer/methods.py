@@ -13,20 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prefvec.adapters import (
-    Adapter,
-    Interpolate,
-    Procrustes,
-    RandomProjection,
-    Ridge,
-    RidgePath,
-    ZeroPad,
-    ridge_path,
-)
+from prefvec.adapters import Adapter, Ridge, RidgePath, make_adapter, ridge_path
 from prefvec.study import Study
+from prefvec.traits import TRAITS, Trait, load_trait
 from prefvec.transfer.sweep import ORACLE, Site
 
-DIRECT = ("zero_pad", "interpolate", "random_projection")
+DIRECT = ("zero_pad", "interpolate", "pca_projection", "random_projection")
 
 
 class Maps(NamedTuple):
@@ -48,17 +40,15 @@ def reference_directions(study: Study, layer: int) -> dict[str, np.ndarray]:
 
 
 def direct_methods(study: Study, site: Site) -> dict[str, np.ndarray]:
-    """Width changes that learn nothing, with the references, all at the oracle's length."""
+    """Maps that pair no prompts, with the references, all at the oracle's length."""
     source = study.vector(study.source).at(site.layer_source)
-    widths = np.zeros((1, study.source.width)), np.zeros((1, study.target.width))
-    return _scaled(
-        reference_directions(study, site.layer_target),
-        {
-            "zero_pad": ZeroPad().fit(*widths).map(source),
-            "interpolate": Interpolate().fit(*widths).map(source),
-            "random_projection": RandomProjection(study.settings.seed).fit(*widths).map(source),
-        },
-    )
+    alignment = study.alignment
+    x, y = alignment.source[site.layer_source], alignment.target[site.layer_target]
+    options = {"random_projection": {"seed": study.settings.seed}}
+    mapped = {
+        name: make_adapter(name, **options.get(name, {})).fit(x, y).map(source) for name in DIRECT
+    }
+    return _scaled(reference_directions(study, site.layer_target), mapped)
 
 
 def learned_methods(study: Study, site: Site) -> tuple[dict[str, np.ndarray], Maps]:
@@ -130,12 +120,33 @@ class MapFits:
         return Ridge(self.path.best_concept).fit(self.x, self.y[order])
 
     @cached_property
+    def few_shot(self) -> Adapter:
+        """A map from the contrast differences of two other traits alone."""
+        others = other_traits(self.study)
+        source, target = (
+            np.stack([self.study.vector(model, trait).at(layer) for trait in others])
+            for model, layer in zip(
+                (self.study.source, self.study.target), self.layers, strict=True
+            )
+        )
+        return make_adapter("few_shot").fit(source, target)
+
+    @cached_property
     def within(self) -> Ridge:
         """Ridge on what styles change: each row minus the mean over styles of its question, in both
         models. What is left is of the kind that a steering vector is; content is gone."""
         x, y = (centred_by(acts, self.questions) for acts in (self.x, self.y))
         path = _path(self.study, x, y, self.styles)
         return Ridge(path.best_concept).fit(x, y)
+
+
+def other_traits(study: Study, n: int = 2) -> list[Trait]:
+    """Built-in traits that are not the study's own, the control trait first."""
+    names = sorted(path.stem for path in TRAITS.glob("*.yaml"))
+    rest = [load_trait(name) for name in names]
+    kept = {study.control_trait.name: study.control_trait}
+    kept |= {t.name: t for t in rest if t.name != study.trait.name and t.name not in kept}
+    return list(kept.values())[:n]
 
 
 def centred_by(rows: np.ndarray, groups: Sequence[str]) -> np.ndarray:
@@ -146,11 +157,29 @@ def centred_by(rows: np.ndarray, groups: Sequence[str]) -> np.ndarray:
     return rows - (means / np.bincount(index)[:, None])[index]
 
 
+def _family(name: str, at_concept: bool = True) -> Callable[[MapFits], Adapter]:
+    """A registered adapter fitted on the alignment; `at_concept`: with the ridge map's λ."""
+
+    def make(fit: MapFits) -> Adapter:
+        options = {"penalty": fit.path.best_concept} if at_concept else {}
+        return make_adapter(name, **options).fit(fit.x, fit.y, fit.styles)
+
+    return make
+
+
+# Every learned map of the method tables. A new one is a file in `adapters/` and a line here.
 LEARNED: dict[str, Callable[[MapFits], Adapter]] = {
     "ridge_concept": lambda fit: fit.concept,
     "ridge_r2": lambda fit: Ridge(fit.path.best_r2).fit(fit.x, fit.y),
     "ridge_within": lambda fit: fit.within,
-    "procrustes": lambda fit: Procrustes().fit(fit.x, fit.y),
+    "procrustes": _family("procrustes", at_concept=False),
+    "reduced_rank": _family("reduced_rank"),
+    "cca": _family("cca"),
+    "residual": _family("residual"),
+    "multiscale": _family("multiscale", at_concept=False),
+    "mlp": _family("mlp", at_concept=False),
+    "effect_preserving": _family("effect_preserving"),
+    "few_shot": lambda fit: fit.few_shot,
 }
 
 
