@@ -39,18 +39,21 @@ max_new_tokens: int = 48  # limit of an answer, tokens
 layer_fractions: list = [0.44, 0.48]  # candidate depths, from 0 (first block) to 1 (last)
 intervention_layer: int = -1  # source layer; -1: chosen among the candidates
 doses: list = [1.0, 2.0]  # lengths of the target's own vector
+n_statements: int = 24  # pairs of a true and a false statement, for the honesty trait
 penalties: list = [0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0]  # ridge λ, in mean diagonals
 
 # %%
 import pandas as pd
 
-from prefvec.effects import content_and_coherence, paired_gain, summarise
+from prefvec.effects import content_and_coherence, matched_efficiency, paired_gain, summarise
 from prefvec.metrics.trait import UNITS
 from prefvec.profile import Settings
 from prefvec.report import figures, views
 from prefvec.report.run import Run, result_records
 from prefvec.study import Study
-from prefvec.transfer import choose_site, evaluate, learned_methods
+from prefvec.transfer import LEARNED, choose_site, evaluate, learned_methods
+from prefvec.transfer.doses import kl_curve, matched_doses
+from prefvec.transfer.truth import truth_margins, truth_table
 
 settings = Settings.from_namespace(globals())
 study = Study(settings)
@@ -60,8 +63,10 @@ unit = f"{study.trait.name} score ({UNITS[study.trait.measure]})"
 # %% [markdown]
 # ## Choosing the layer and the dose
 #
-# On the selection split, with the ridge map itself: no evaluation prompt and no best layer of the
-# target's own vector is looked at.
+# On the selection split, by the *specific* effect: that of the ridge map minus that of controls of the
+# same length (the same ridge fitted on shuffled pairs, a random direction). At a dose at which any
+# direction has the effect, none is evidence. No evaluation prompt and no best layer of the target's own
+# vector is looked at.
 
 # %%
 site, candidates = choose_site(study)
@@ -89,26 +94,60 @@ pd.DataFrame(maps.diagnostics).T.round(3)
 # The cosine to the target's own vector is low even where steering works: it understates what the
 # vector does.
 #
-# ## Steering the target
+# ## Comparing maps
+#
+# On further questions that neither the site was chosen on nor results are reported on. The method that
+# is best here over *all* cells of the study is fixed for all of them (notebook 09).
 
 # %%
-answers = evaluate(study, site, directions, curve=["oracle", "ridge_concept", "random_0"])
-summary = summarise(study, answers)
 dose = study.trait.sign * site.dose
-shown = [
-    "unsteered", "instruction", "oracle", "ridge_concept", "ridge_r2", "procrustes",
-    "shuffled_pairing", "wrong_trait", "random",
-]  # fmt: skip
+compared = None
+if study.splits["choice"]:
+    tried = evaluate(study, site, directions, split="choice")
+    compared = summarise(study, tried, "choice")
+    display(views.method_frame(compared, ["oracle", *LEARNED, "random"], dose))
+
+# %% [markdown]
+# ## Steering the target
+#
+# At equal dose (lengths of the target's own vector), and at equal distance from the unsteered model: the
+# doses at which each direction changes the next-token distribution by as many nats as the target's own
+# vector does.
+
+# %%
+matched_of = ["oracle", "ridge_concept", "procrustes"] + [m for m in directions if "random_" in m]
+curve = kl_curve(
+    study, study.target, {m: directions[m] for m in matched_of}, site.layer_target, doses
+)
+matched = matched_doses(curve, "oracle", site.dose)
+also = {m: d for m, d in matched.items() if d == d}
+answers = evaluate(
+    study, site, directions, curve=["oracle", "ridge_concept", "random_0"], also=also
+)
+summary = summarise(study, answers)
+controls = ["shuffled_pairing", "wrong_trait", "random"]
+shown = ["unsteered", "instruction", "oracle", *LEARNED, *controls]
 run.table(views.method_table(summary, shown, dose), "adapters", align="lrrrr")
 views.method_frame(summary, shown, dose)
 
 # %%
 limit = max_new_tokens if study.trait.measure == "length" else None
-run.figure(figures.dose_response(summary, unit, title, limit), "dose_response")
+profile_doses = [0.0, *(study.trait.sign * d for d in {*doses, site.dose})]
+at_profile = summary[summary.dose.isin(profile_doses)]
+run.figure(figures.dose_response(at_profile, unit, title, limit), "dose_response")
 
 # %%
-bars = [m for m in shown if m not in ("unsteered", "instruction", "random")]
+bars = ["oracle", *LEARNED, "shuffled_pairing", "wrong_trait"]
 run.figure(figures.efficiency_bars(summary, bars, dose, title), "adapter_efficiency")
+
+# %%
+equal = {m: matched_efficiency(study, answers, m, matched) for m in ("ridge_concept", "procrustes")}
+pd.DataFrame(
+    {
+        "dose at equal KL": {m: matched[m] for m in equal},
+        "efficiency": {m: views.plain(e) for m, e in equal.items()},
+    }
+)
 
 # %% [markdown]
 # ## Content and coherence
@@ -124,6 +163,22 @@ run.table(views.quality_table(quality), "quality", align="lrrrrr")
 views.quality_frame(quality)
 
 # %% [markdown]
+# ## Is it true?
+#
+# For the honesty trait alone: how much likelier, per token, the true of two answers is than the false one.
+# Tone (the score above) and truth are different things.
+
+# %%
+truth = None
+if study.trait.name == "honest":
+    told = [(m, directions[m], site.layer_target, dose) for m in (*matched_of, *controls[:2])]
+    margins = truth_margins(
+        study, study.target, [("unsteered", None, -1, 0.0), *told], n_statements
+    )
+    truth = truth_table(study, margins)
+    display(truth)
+
+# %% [markdown]
 # ## What the answers look like
 
 # %%
@@ -131,8 +186,10 @@ views.examples(answers, dose, ["unsteered", "oracle", "ridge_concept", "ridge_r2
 
 # %%
 at_dose = summary[summary.dose == dose].set_index("method")
-for method in ("ridge_concept", "ridge_r2", "procrustes", "shuffled_pairing", "wrong_trait"):
+for method in (*LEARNED, "shuffled_pairing", "wrong_trait"):
     run.number(f"te.{method}", at_dose.te[method])
+for method, found in equal.items():
+    run.number(f"te_kl.{method}", found)
 for method in ("oracle", "ridge_concept", "random"):
     run.number(f"effect.{method}", at_dose.effect[method], digits=1)
     run.number(f"score.{method}", at_dose.score[method], digits=1)
@@ -169,4 +226,8 @@ quality = quality.assign(
     dose=[0.0 if m in ("unsteered", "instruction") else dose for m in quality.method]
 )
 records += result_records(study, site, quality, [c for c in quality if c not in ("method", "dose")])
-run.close(study, records=records, site=site._asdict(), maps=maps.diagnostics, path=maps.path.rows())
+run.close(
+    study, records=records, site=site._asdict(), maps=maps.diagnostics, path=maps.path.rows(),
+    choice=views.choice_records(compared, dose), kl=curve.to_dict("records"), kl_doses=matched,
+    truth=[] if truth is None else truth.to_dict("records"),
+)  # fmt: skip

@@ -1,6 +1,7 @@
 """From answers to estimates: effect, transfer efficiency, coherence and content, with intervals."""
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -69,6 +70,26 @@ def summarise(study: Study, table: pd.DataFrame, split: str = "evaluation") -> p
             }
         )
     return pd.DataFrame(rows)
+
+
+def matched_efficiency(
+    study: Study, table: pd.DataFrame, method: str, doses: Mapping[str, float]
+) -> Estimate:
+    """Transfer efficiency with every direction at a dose of its own (`doses`, unsigned), those at which
+    they are equally far from the unsteered model. NaN where a dose is missing."""
+    sign, questions = study.trait.sign, study.splits["evaluation"]
+    cells = {k: c.set_index("question") for k, c in table.groupby(["method", "dose"])}
+    base = table[table.method == UNSTEERED].set_index("question").score.loc[questions]
+
+    def effect(name: str) -> np.ndarray | None:
+        cell = cells.get((name, sign * doses.get(name, np.nan)))
+        return None if cell is None else _filled(sign * (cell.score.loc[questions] - base))
+
+    noise = [effect(name) for name in doses if RANDOM_NAME.fullmatch(name)]
+    found, own = effect(method), effect(ORACLE)
+    if found is None or own is None or not noise or any(x is None for x in noise):
+        return Estimate(np.nan, np.nan, np.nan)
+    return transfer_efficiency(found, np.stack(noise), own, study.settings.seed)
 
 
 def paired_gain(study: Study, table: pd.DataFrame, a: str, b: str, dose: float) -> Estimate:

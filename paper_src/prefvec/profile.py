@@ -31,6 +31,7 @@ class Settings(BaseModel):
     n_selection: int = Field(12, ge=4, description="questions of the selection split")
     n_choice: int = Field(8, ge=0, description="questions on which methods are compared")
     n_evaluation: int = Field(24, ge=4, description="questions of the evaluation split")
+    n_statements: int = Field(24, ge=2, description="true/false statements, for the honesty trait")
     n_random: int = Field(2, ge=1, description="norm-matched random directions")
     max_new_tokens: int = Field(48, ge=8, description="limit of an answer, in tokens")
     layer_fractions: list[float] = Field([0.4, 0.5, 0.6], min_length=1)

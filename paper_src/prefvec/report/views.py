@@ -37,6 +37,17 @@ def method_frame(summary: pd.DataFrame, methods: list[str], dose: float) -> pd.D
     return _methods(summary, methods, dose, plain).set_index("method")
 
 
+def choice_records(summary: pd.DataFrame | None, dose: float) -> list[dict]:
+    """What the choice among methods rests on: effect and transfer efficiency of each at the dose."""
+    if summary is None:
+        return []
+    rows = summary[summary.dose == dose]
+    return [
+        {"method": r.method, "n": r.n, "effect": r.effect.as_json(), "te": r.te.as_json()}
+        for r in rows.itertuples()
+    ]
+
+
 def quality_table(quality: pd.DataFrame) -> pd.DataFrame:
     """For LaTeX: content and coherence scores."""
     return _quality(quality, interval_text)

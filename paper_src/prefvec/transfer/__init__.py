@@ -2,6 +2,7 @@
 
 from prefvec.transfer.methods import (
     DIRECT,
+    LEARNED,
     Maps,
     direct_methods,
     fit_maps,
@@ -12,6 +13,6 @@ from prefvec.transfer.sites import choose_site, validate
 from prefvec.transfer.sweep import INSTRUCTION, ORACLE, UNSTEERED, Site, evaluate, sweep
 
 __all__ = [
-    "DIRECT", "INSTRUCTION", "ORACLE", "UNSTEERED", "Maps", "Site", "choose_site", "direct_methods",
+    "DIRECT", "INSTRUCTION", "LEARNED", "ORACLE", "UNSTEERED", "Maps", "Site", "choose_site", "direct_methods",
     "evaluate", "fit_maps", "learned_methods", "reference_directions", "sweep", "validate",
 ]  # fmt: skip

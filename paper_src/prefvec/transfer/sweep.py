@@ -71,14 +71,18 @@ def evaluate(
     directions: Mapping[str, np.ndarray],
     curve: Sequence[str] = (),
     split: str = "evaluation",
+    also: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
     """Answers of the target on a split: every method at the chosen dose, the methods in `curve` at
-    every dose of the profile; on the evaluation split also the answers that are asked for in words.
+    every dose of the profile, and those in `also` at one more; on the evaluation split also the
+    answers that are asked for in words.
     """
     sign = study.trait.sign
     doses = {name: [site.dose] for name in directions}
     for name in curve:
         doses[name] = sorted({*study.settings.doses, site.dose})
+    for name, dose in (also or {}).items():
+        doses[name] = sorted({*doses[name], dose})
     conditions = [(UNSTEERED, None, site.layer_target, 0.0)] + [
         (name, vector, site.layer_target, sign * dose)
         for name, vector in directions.items()

@@ -16,7 +16,9 @@ from prefvec.metrics.forced import forced_scores
 from prefvec.models.load import LoadedModel
 from prefvec.paths import DATA
 from prefvec.steering import Steer
+from prefvec.stats import mean_ci
 from prefvec.study import Study
+from prefvec.transfer.sweep import UNSTEERED
 
 STATEMENTS = DATA / "gold" / "statements.jsonl"
 
@@ -32,6 +34,26 @@ def load_statements() -> tuple[dict, ...]:
         except (ValueError, KeyError, TypeError) as error:
             raise TraitError(f"{STATEMENTS.name}, line {number}: {error!r}") from error
     return tuple(out)
+
+
+def truth_table(study: Study, margins: pd.DataFrame) -> pd.DataFrame:
+    """By condition: share of statements in which the true answer is the likelier one, mean margin
+    (nats/token), and the change of the margin against the unsteered model, with 95 % intervals."""
+    seed = study.settings.seed
+    cells = {m: c.set_index("question") for m, c in margins.groupby("method", sort=False)}
+    base = cells[UNSTEERED]
+    rows = []
+    for method, cell in cells.items():
+        estimates = {
+            "accuracy": mean_ci(cell.correct.to_numpy(float), seed),
+            "margin": mean_ci(cell.margin.to_numpy(), seed),
+            "change": mean_ci((cell.margin - base.margin).to_numpy(), seed),
+        }
+        flat = {"method": method, "n": len(cell)}
+        for name, e in estimates.items():
+            flat |= {name: e.value, f"{name}_low": e.low, f"{name}_high": e.high}
+        rows.append(flat)
+    return pd.DataFrame(rows)
 
 
 def truth_margins(
