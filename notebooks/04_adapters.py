@@ -105,7 +105,9 @@ compared = None
 if study.splits["choice"]:
     tried = evaluate(study, site, directions, split="choice")
     compared = summarise(study, tried, "choice")
-    display(views.method_frame(compared, ["oracle", *LEARNED, "random"], dose))
+views.method_frame(compared, ["oracle", *LEARNED, "random"], dose) if study.splits[
+    "choice"
+] else None
 
 # %% [markdown]
 # ## Steering the target
@@ -176,7 +178,7 @@ if study.trait.name == "honest":
         study, study.target, [("unsteered", None, -1, 0.0), *told], n_statements
     )
     truth = truth_table(study, margins)
-    display(truth)
+truth
 
 # %% [markdown]
 # ## What the answers look like

@@ -15,8 +15,8 @@ from prefvec.errors import TraitError
 from prefvec.metrics.forced import forced_scores
 from prefvec.models.load import LoadedModel
 from prefvec.paths import DATA
-from prefvec.steering import Steer
 from prefvec.stats import mean_ci
+from prefvec.steering import Steer
 from prefvec.study import Study
 from prefvec.transfer.sweep import UNSTEERED
 
