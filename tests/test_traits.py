@@ -34,7 +34,21 @@ def test_no_prompt_is_shared_between_any_two_uses():
     shown = [e.question for p in TRAITS.glob("*.yaml") for e in load_trait(p.stem).examples]
     shown += [e.question for e in neutral_examples()]
     check_disjoint({**splits, "in-context": shown})
-    assert len(splits["evaluation"]) >= 24
+
+
+def test_the_splits_have_the_sizes_and_questions_that_their_header_states():
+    splits = {split: load_questions(split) for split in SPLITS}
+    sizes = {"extraction": 32, "alignment": 105, "selection": 72, "evaluation": 64}
+    assert {split: len(questions) for split, questions in splits.items()} == sizes
+    header = QUESTIONS_FILE.read_text(encoding="utf-8").split("\nextraction:")[0]
+    for split, size in sizes.items():
+        assert f"{size} for {split}" in " ".join(header.replace("#", " ").split())
+    for question in (q for questions in splits.values() for q in questions):
+        assert 6 <= len(question.split()) <= 14 and question.endswith("?"), question
+    named = [q for questions in splits.values() for q in questions[::3]]
+    assert len(named) == 92
+    for question in named:  # a capital beyond the first word: a person, place, organisation, event
+        assert any(word[0].isupper() for word in question.split()[1:]), question
 
 
 def test_overlapping_splits_are_refused_whatever_the_spelling():
