@@ -1,11 +1,18 @@
 """Maps from one model's residual stream to another's. A new one is one file here."""
 
 from prefvec.adapters.base import ADAPTERS, Adapter, make_adapter
-from prefvec.adapters.direct import Interpolate, RandomProjection, ZeroPad
+from prefvec.adapters.direct import (
+    Interpolate,
+    NormScaled,
+    PCAProjection,
+    RandomProjection,
+    ZeroPad,
+)
 from prefvec.adapters.procrustes import Procrustes
 from prefvec.adapters.ridge import Ridge, RidgePath, ridge_path
 
 __all__ = [
-    "ADAPTERS", "Adapter", "Interpolate", "Procrustes", "RandomProjection", "Ridge", "RidgePath",
-    "ZeroPad", "make_adapter", "ridge_path",
+    "ADAPTERS", "Adapter", "Interpolate", 
+    "NormScaled", "PCAProjection", "Procrustes", "RandomProjection", 
+    "Ridge", "RidgePath", "ZeroPad", "make_adapter", "ridge_path",
 ]  # fmt: skip
