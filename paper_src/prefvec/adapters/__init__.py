@@ -9,10 +9,11 @@ from prefvec.adapters.direct import (
     ZeroPad,
 )
 from prefvec.adapters.procrustes import Procrustes
+from prefvec.adapters.reduced_rank import CCA, ReducedRank
 from prefvec.adapters.ridge import Ridge, RidgePath, ridge_path
 
 __all__ = [
-    "ADAPTERS", "Adapter", "Interpolate", 
-    "NormScaled", "PCAProjection", "Procrustes", "RandomProjection", 
+    "ADAPTERS", "CCA", "Adapter", "Interpolate", 
+    "NormScaled", "PCAProjection", "Procrustes", "RandomProjection", "ReducedRank",
     "Ridge", "RidgePath", "ZeroPad", "make_adapter", "ridge_path",
 ]  # fmt: skip
