@@ -10,10 +10,11 @@ from prefvec.adapters.direct import (
 )
 from prefvec.adapters.procrustes import Procrustes
 from prefvec.adapters.reduced_rank import CCA, ReducedRank
+from prefvec.adapters.residual import MultiScale, Residual, default_adapter
 from prefvec.adapters.ridge import Ridge, RidgePath, ridge_path
 
 __all__ = [
     "ADAPTERS", "CCA", "Adapter", "Interpolate", 
-    "NormScaled", "PCAProjection", "Procrustes", "RandomProjection", "ReducedRank",
-    "Ridge", "RidgePath", "ZeroPad", "make_adapter", "ridge_path",
+    "MultiScale", "NormScaled", "PCAProjection", "Procrustes", "RandomProjection", "ReducedRank",
+    "Residual", "Ridge", "RidgePath", "ZeroPad", "default_adapter", "make_adapter", "ridge_path",
 ]  # fmt: skip
