@@ -8,13 +8,14 @@ from prefvec.adapters.direct import (
     RandomProjection,
     ZeroPad,
 )
+from prefvec.adapters.neural import MLPMap
 from prefvec.adapters.procrustes import Procrustes
 from prefvec.adapters.reduced_rank import CCA, ReducedRank
 from prefvec.adapters.residual import MultiScale, Residual, default_adapter
 from prefvec.adapters.ridge import Ridge, RidgePath, ridge_path
 
 __all__ = [
-    "ADAPTERS", "CCA", "Adapter", "Interpolate", 
+    "ADAPTERS", "CCA", "Adapter", "Interpolate", "MLPMap",
     "MultiScale", "NormScaled", "PCAProjection", "Procrustes", "RandomProjection", "ReducedRank",
     "Residual", "Ridge", "RidgePath", "ZeroPad", "default_adapter", "make_adapter", "ridge_path",
 ]  # fmt: skip
