@@ -39,21 +39,29 @@ def test_degrees_of_freedom_are_the_trace_of_the_hat_matrix(data):
     assert path.degrees_of_freedom == pytest.approx([np.trace(hat)])
 
 
+def fitted(name, x, y):
+    """On ten styles; on two rows where a map sees differences."""
+    adapter = make_adapter(name)
+    rows = slice(2) if adapter.sees == "differences" else slice(None)
+    return adapter.fit(x[rows], y[rows], (np.arange(len(x)) % 10)[rows])
+
+
 def test_a_difference_maps_without_intercept(data):
     x, y = data
     for name in ADAPTERS:
-        adapter = make_adapter(name).fit(x, y)
+        adapter = fitted(name, x, y)
         a, b = x[0], x[1]
-        np.testing.assert_allclose(
-            adapter.map(a) - adapter.map(b), adapter.map(a - b), rtol=1e-3, atol=1e-4
-        )
+        if adapter.kind != "non-linear":
+            np.testing.assert_allclose(
+                adapter.map(a) - adapter.map(b), adapter.map(a - b), rtol=1e-3, atol=1e-4
+            )
         assert np.allclose(adapter.map(np.zeros(20)), 0)
 
 
 def test_every_map_has_the_target_width_and_maps_batches(data):
     x, y = data
     for name in ADAPTERS:
-        adapter = make_adapter(name).fit(x, y)
+        adapter = fitted(name, x, y)
         assert adapter.map(x[0]).shape == (12,)
         np.testing.assert_allclose(adapter.map(x[:3])[1], adapter.map(x[1]), rtol=1e-5)
 

@@ -12,7 +12,7 @@ from prefvec.store import canonical_hash, file_sha256, write_json
 
 _STARTED = time.time()
 
-SOURCES = (".", ":!data/results", ":!benchmarks/*.json")  # what results are made from
+SOURCES = (".", ":!data/results", ":!figures", ":!benchmarks/*.json")  # what results are made from
 
 
 def git_state() -> dict:
