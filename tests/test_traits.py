@@ -124,7 +124,7 @@ def test_a_json_trait_and_an_unreadable_file(tmp_path):
     path.write_text(
         json.dumps({"name": "calm", "instructions": [{"positive": "a", "negative": "b"}]})
     )
-    assert load_trait(path).measure == "likelihood"
+    assert load_trait(path).measure == "classifier"
     (tmp_path / "bad.yaml").write_text("name: [unclosed")
     with pytest.raises(TraitError, match="can't be read"):
         load_trait(tmp_path / "bad.yaml")
