@@ -9,6 +9,7 @@ import pytest
 
 from prefvec.errors import ConfigError
 from prefvec.paths import DATA, ROOT
+from prefvec.plan import rates as rates_module
 from prefvec.plan import report, shapes
 from prefvec.plan.costs import Costs, disk, fresh
 from prefvec.plan.rates import Rates, assumed, ridge_flops
@@ -126,6 +127,21 @@ def test_time_follows_the_rates():
     assert slow == pytest.approx(2 * shape.block_parameters * 64_000 / (sheet.tflops * 1e12 * sheet.utilisation))  # fmt: skip
     assert fast < slow
     assert Costs(pool, assumed("a100"), "full").work_seconds([work], {("k",)}) == {}
+
+
+@pytest.mark.parametrize("share, kept", [(0.4, False), (0.99, True)])
+def test_rates_measured_beside_other_programs_are_not_kept(
+    share, kept, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("PREFVEC_CACHE", str(tmp_path))
+    monkeypatch.setattr(rates_module, "_core_share", lambda threads: share)
+    monkeypatch.setattr(
+        rates_module, "_calibrate", lambda *_: Rates("x", "cpu", {1: 1e9}, 1, 1, 1e9, 0, 1e9, 0, 0, 4, 2, "here")
+    )  # fmt: skip
+    found = rates_module.measured("cpu")
+    assert bool(list(tmp_path.rglob("plan-*.json"))) == kept
+    assert ("60% of the cores" in found.basis) != kept
+    assert ("not kept" in capsys.readouterr().err) != kept
 
 
 def test_rates_between_measured_rows_are_interpolated():

@@ -23,6 +23,7 @@ PATH_FITS = (
 YARDSTICK = "smollm2-135m-instruct"  # the embedded model that efficiency is measured on
 RIDGE = (256, 640)  # prompts, and widths, of the two λ paths that are timed
 CODE = ("generation.py", "batching.py", "prefill.py", "cache.py", "activations.py", "steering.py")
+FREE = 0.85  # share of the cores that a product must get for the measurement to be kept
 FALLBACK_EFFICIENCY = 0.6  # share of the matrix rate, where no embedded model is here to measure
 
 
@@ -75,7 +76,13 @@ def measured(device: str = "auto", dtype: str = "auto") -> Rates:
         except (ValueError, TypeError, AttributeError):
             path.unlink()
     print("measuring this machine (once, about 15 s) …", file=sys.stderr, flush=True)
+    before = _core_share(threads)
     rates = _calibrate(place, kind, threads, there)
+    share = min(before, _core_share(threads))
+    if share < FREE:  # other work slowed this down: useful now, wrong to keep
+        basis = f"{rates.basis}; other programs took {1 - share:.0%} of the cores, so not kept"
+        print(f"note: {basis}", file=sys.stderr, flush=True)
+        return replace(rates, basis=basis)
     write_json(path, asdict(rates))
     return rates
 
@@ -199,6 +206,17 @@ def _product_rate(rows: int, place, kind, width: int = 2048) -> float:
 
     best = min(_timed(product) for _ in range(5))
     return 2 * rows * width * width / best
+
+
+def _core_share(threads: int, width: int = 1024, seconds: float = 0.5) -> float:
+    """Share of the cores, 0 to 1, that matrix products on the processor get for half a second."""
+    import torch
+
+    a = torch.randn(width, width)
+    started, used = time.perf_counter(), time.process_time()
+    while time.perf_counter() - started < seconds:
+        a @ a
+    return (time.process_time() - used) / (time.perf_counter() - started) / threads
 
 
 def _bandwidth(place) -> float:
