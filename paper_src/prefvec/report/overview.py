@@ -53,7 +53,7 @@ def success_matrix(cells: pd.DataFrame, method: str) -> plt.Figure:
     axes.set_yticks(np.arange(len(pairs)) + 0.5, [arrow(*pair) for pair in pairs])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_title(f"{label(method)}; hatched: not above its controls", fontsize=8.5)
+    axes.set_title(f"{label(method)}; hatched: not above 0 or not above its control", fontsize=8.5)
     bar = figure.colorbar(plt.cm.ScalarMappable(norm, colours), ax=axes, extend="both", pad=0.02)
     bar.set_label("transfer efficiency", fontsize=8)
     return figure
@@ -111,12 +111,16 @@ def performance_radar(cells: pd.DataFrame, method: str) -> plt.Figure:
             axes.plot(
                 angles[known], r, marker, color=colour, ms=4, label=label(name), clip_on=False
             )
-            if known.sum() > 2:
-                axes.plot([*angles[known], angles[known][0]], [*r, r[0]], ls=line, color=colour, lw=1.2)  # fmt: skip
-                axes.fill(angles[known], r, color=colour, alpha=alpha, lw=0)
+            if known.all() and len(traits) > 2:
+                axes.plot([*angles, angles[0]], [*r, r[0]], ls=line, color=colour, lw=1.2)
+                axes.fill(angles, r, color=colour, alpha=alpha, lw=0)
+            else:  # no polygon over an axis without a value
+                axes.vlines(angles[known], 0, r, color=colour, lw=1.2, ls=line)
         unknown = [not np.isfinite(part.loc[t, method].value) for t in traits]
         names = [f"{t}\n(no value)" if u else t for t, u in zip(traits, unknown, strict=True)]
-        axes.set(ylim=(0, 1), yticks=[0.5, 1])
+        axes.set(ylim=(0, 1), yticks=[0.5, 1], theta_offset=np.pi / 4)
+        axes.set_rlabel_position(45)
+        axes.tick_params(axis="x", pad=5)
         axes.set_yticklabels(["0.5", "1"], fontsize=6.5, color="0.4")
         axes.set_xticks(angles, names, fontsize=7)
         axes.set_title(arrow(*pair), fontsize=8, pad=10)

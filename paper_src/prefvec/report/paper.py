@@ -9,7 +9,6 @@ import pandas as pd
 from prefvec.paths import FIGURES, RESULTS, ROOT, TEX, pair_name, slug
 from prefvec.report import numbers as number_files
 from prefvec.report.cells import (
-    CONTROLS,
     NO_EFFECT,
     SHOWN,
     Gathered,
@@ -107,7 +106,10 @@ def write_summary(study: Gathered, cells: pd.DataFrame, found: Findings) -> Path
         "## All cells",
         "Transfer efficiency with 95 % intervals (0 = random direction, 1 = target's own vector; "
         "– = unknown, see below).",
-        markdown(cell_frame(cells)),
+        *(
+            f"### {trait}\n\n{markdown(cell_frame(cells[cells.trait == trait]))}"
+            for trait in study.traits
+        ),
         f"## Criteria, {label(found.choice.method)}",
         markdown(criteria_frame(found)),
         "## From direct transfer to maps in bands",
@@ -120,11 +122,13 @@ def write_summary(study: Gathered, cells: pd.DataFrame, found: Findings) -> Path
 
 
 def cell_frame(cells: pd.DataFrame) -> pd.DataFrame:
-    """Every method that was run anywhere, one row a cell."""
+    """Every method that was run anywhere by row, a column a pair; cells of one trait."""
     ran = frozenset().union(*cells["ran"])
-    frame = {"pair": [arrow(c.source, c.target) for c in cells.itertuples()], "trait": cells.trait}
-    frame |= {label(m): [plain(e) for e in cells[m]] for m in SHOWN if m in ran}
-    return pd.DataFrame(frame).replace("--", "–")
+    methods = [m for m in SHOWN if m in ran]
+    frame = {"method": [label(m) for m in methods]}
+    for cell in cells.to_dict("records"):
+        frame[arrow(cell["source"], cell["target"])] = [plain(cell[m]) for m in methods]
+    return pd.DataFrame(frame)
 
 
 def missing_frame(study: Gathered, cells: pd.DataFrame) -> pd.DataFrame:
@@ -133,16 +137,18 @@ def missing_frame(study: Gathered, cells: pd.DataFrame) -> pd.DataFrame:
     rows = [
         (arrow(m["source"], m["target"]), m["trait"], m["what"], m["reason"]) for m in study.missing
     ]
+    nowhere = set(SHOWN) - frozenset().union(*cells["ran"])
+    if nowhere:
+        rows.append(("all", "all", "; ".join(label(m) for m in SHOWN if m in nowhere), "not run"))
     for cell in cells.to_dict("records"):
         if cell["missing"]:
             continue
-        reasons = {m: why(cell, m) for m in SHOWN}
         pair = arrow(cell["source"], cell["target"])
-        if NO_EFFECT in reasons.values():
-            rows.append((pair, cell["trait"], "all efficiencies", NO_EFFECT))
-        absent = [label(m) for m in SHOWN if m not in cell["ran"]]
+        if NO_EFFECT in [why(cell, m) for m in SHOWN]:
+            rows.append((pair, cell["trait"], "transfer efficiency", NO_EFFECT))
+        absent = [label(m) for m in SHOWN if m not in cell["ran"] and m not in nowhere]
         if absent:
-            rows.append((pair, cell["trait"], ", ".join(absent), "not run"))
+            rows.append((pair, cell["trait"], "; ".join(absent), "not run"))
     return pd.DataFrame(rows, columns=["pair", "trait", "what", "reason"])
 
 
@@ -150,7 +156,8 @@ def markdown(frame: pd.DataFrame) -> str:
     """A Markdown table, whatever characters the cells hold."""
 
     def row(values) -> str:
-        return "| " + " | ".join(str(v).replace("|", "\\|") for v in values) + " |"
+        texts = ["–" if str(v) == "--" else str(v).replace("|", "\\|") for v in values]
+        return "| " + " | ".join(texts) + " |"
 
     return "\n".join(
         [row(frame.columns), "|" + "---|" * frame.shape[1]]
