@@ -91,10 +91,11 @@ def family_sets(cells: pd.DataFrame) -> Mapping[str, tuple[str, np.ndarray]]:
         ),
         f"core.{main}": (f"{names}, {main}", core & of_main),
     }
-    for model in dict.fromkeys([*cells.source, *cells.target]):
-        if model not in first:
-            mine = ((cells.source == model) | (cells.target == model)).to_numpy()
-            sets[f"{short(model)}.{main}"] = (f"pairs with {short(model)}, {main}", mine & of_main)
+    others = [m for m in dict.fromkeys([*cells.source, *cells.target]) if m not in first]
+    for family in dict.fromkeys(map(short, others)):
+        members = [m for m in others if short(m) == family]
+        mine = (cells.source.isin(members) | cells.target.isin(members)).to_numpy()
+        sets[f"{family}.{main}"] = (f"pairs with {family}, {main}", mine & of_main)
     for trait in dict.fromkeys(cells.trait):
         sets[f"trait.{trait}"] = (f"all pairs, {trait}", (cells.trait == trait).to_numpy())
     return sets

@@ -44,7 +44,8 @@ def page_data(study: Gathered, cells: pd.DataFrame, found: Findings) -> dict:
     """What the page shows, as plain values: options, efficiencies, answers, verdicts, chart specs."""
     ran = frozenset().union(*cells["ran"])
     methods = [m for m in SHOWN if m in ran]
-    te = _efficiencies(cells, methods)
+    names = _names(study)
+    te = _efficiencies(cells, methods, names)
     pairs = list(dict.fromkeys(row["pair"] for row in te))
     chosen = found.choice.method if found.choice.method in methods else methods[0]
     start = {"pair": pairs[0], "trait": study.traits[0], "method": chosen}
@@ -52,7 +53,7 @@ def page_data(study: Gathered, cells: pd.DataFrame, found: Findings) -> dict:
     charts = {
         "heat": _heat(te, start),
         "methods": _methods(te, [label(m) for m in methods], start),
-        "dose": _dose(_curves(study), start),
+        "dose": _dose(_curves(study, names), start),
     }
     return {
         "profile": study.profile,
@@ -61,7 +62,7 @@ def page_data(study: Gathered, cells: pd.DataFrame, found: Findings) -> dict:
         "units": {trait: trait_unit(study, trait) for trait in study.traits},
         "start": start,
         "te": te,
-        "samples": _samples(study, methods),
+        "samples": _samples(study, methods, names),
         "verdicts": verdicts,
         "charts": {name: chart.to_dict() for name, chart in charts.items()},
     }
@@ -77,7 +78,15 @@ def render(data: Mapping) -> str:
     return page.replace("/*DATA*/", text)
 
 
-def _efficiencies(cells: pd.DataFrame, methods: list[str]) -> list[dict]:
+def _names(study: Gathered) -> dict[tuple[str, str], str]:
+    """A name for each pair: by family, or by model where families would name two pairs alike."""
+    pairs = [tuple(pair) for pair in study.pairs]
+    if len({arrow(*pair) for pair in pairs}) == len(pairs):
+        return {pair: arrow(*pair) for pair in pairs}
+    return {pair: " → ".join(pair) for pair in pairs}
+
+
+def _efficiencies(cells: pd.DataFrame, methods: list[str], names: dict) -> list[dict]:
     rows = []
     for cell in cells.to_dict("records"):
         for method in methods:
@@ -85,7 +94,7 @@ def _efficiencies(cells: pd.DataFrame, methods: list[str]) -> list[dict]:
             done = bool(succeeded(cell, method))
             rows.append(
                 {
-                    "pair": arrow(cell["source"], cell["target"]),
+                    "pair": names[cell["source"], cell["target"]],
                     "trait": cell["trait"],
                     "method": method,
                     "label": label(method),
@@ -101,7 +110,7 @@ def _efficiencies(cells: pd.DataFrame, methods: list[str]) -> list[dict]:
     return rows
 
 
-def _curves(study: Gathered) -> list[dict]:
+def _curves(study: Gathered, names: dict) -> list[dict]:
     """Mean scores by dose; the unsteered answers are the point at dose 0 of every method."""
     frame = curve_frame(study)
     rows = []
@@ -111,7 +120,7 @@ def _curves(study: Gathered) -> list[dict]:
             for r in pd.concat([base, points]).itertuples():
                 rows.append(
                     {
-                        "pair": arrow(source, target),
+                        "pair": names[source, target],
                         "trait": trait,
                         "method": method,
                         "label": label(method),
@@ -124,7 +133,7 @@ def _curves(study: Gathered) -> list[dict]:
     return [{k: v for k, v in row.items() if not _missing(v)} for row in rows]
 
 
-def _samples(study: Gathered, methods: list[str]) -> list[dict]:
+def _samples(study: Gathered, methods: list[str], names: dict) -> list[dict]:
     """Answers to the first questions of the evaluation split, unsteered and of every method."""
     rows = []
     for (source, target, trait), manifest in study.manifests.items():
@@ -147,7 +156,7 @@ def _samples(study: Gathered, methods: list[str]) -> list[dict]:
                     seen.add(key)
                     rows.append(
                         {
-                            "pair": arrow(source, target),
+                            "pair": names[source, target],
                             "trait": trait,
                             "method": a["method"],
                             "question": a["question"],
@@ -214,9 +223,6 @@ def _dose(curves: list[dict], start: dict) -> alt.Chart:
         color=alt.Color(
             "series:N", title=None, legend=alt.Legend(orient="bottom", columns=1)
         ).scale(domain=names, range=["#000000", "#D55E00", "#7F7F7F"]),
-        shape=alt.Shape("series:N", legend=None).scale(
-            domain=names, range=["circle", "diamond", "cross"]
-        ),
         tooltip=["label:N", "dose:Q", "score:Q", "low:Q", "high:Q"],
     )
     y = {"title": "mean score", "scale": alt.Scale(zero=False)}

@@ -47,6 +47,16 @@ def pair_frame(cells: pd.DataFrame) -> pd.DataFrame:
     return _pairs(cells, plain)
 
 
+def best_table(found: Findings) -> pd.DataFrame:
+    """For LaTeX: the chosen method's mean efficiency on the evaluation split, by set of cells."""
+    return _best(found, interval_text)
+
+
+def best_frame(found: Findings) -> pd.DataFrame:
+    """The same for the notebook."""
+    return _best(found, plain)
+
+
 def pair_figure(cells: pd.DataFrame) -> plt.Figure:
     """Transfer efficiency by pair and method, points with 95 % intervals; cells of one trait."""
     looks = {**LOOK, "zero_pad": ("#CC79A7", "v", "-"), "wrong_trait": ("#7F7F7F", "x", "-")}
@@ -94,15 +104,7 @@ def write_summary(study: Gathered, cells: pd.DataFrame, found: Findings) -> Path
         f"**{label(found.choice.method)}**: {found.choice.reason}.",
         markdown(ranking_frame(found.ranking)) if len(found.ranking) else "",
         "Its transfer efficiency on the evaluation questions:",
-        markdown(
-            pd.DataFrame(
-                {
-                    "cells": found.best.cells,
-                    "mean efficiency": [plain(e) for e in found.best["mean"]],
-                    "defined": [f"{r.n} of {r.of}" for r in found.best.itertuples()],
-                }
-            )
-        ),
+        markdown(best_frame(found)),
         "## All cells",
         "Transfer efficiency with 95 % intervals (0 = random direction, 1 = target's own vector; "
         "– = unknown, see below).",
@@ -225,3 +227,14 @@ def _pairs(cells: pd.DataFrame, show) -> pd.DataFrame:
     for method in ("ridge_concept", "ridge_r2", "wrong_trait", "shuffled_pairing"):
         frame[label(method)] = [show(e) for e in cells[method]]
     return pd.DataFrame(frame)
+
+
+def _best(found: Findings, show) -> pd.DataFrame:
+    best = found.best
+    return pd.DataFrame(
+        {
+            "cells": best.cells,
+            "mean efficiency": [show(e) for e in best["mean"]],
+            "defined": [f"{row.n} of {row.of}" for row in best.itertuples()],
+        }
+    )
