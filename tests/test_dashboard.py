@@ -180,3 +180,20 @@ def test_a_cell_that_the_control_reaches_is_hatched(study):
     cells = all_cells.pair_cells(study)
     figure = overview.success_matrix(cells, "wrong_trait")  # 0.2 against the control's 0.1
     assert sum(bool(p.get_hatch()) for p in figure.axes[0].patches) == 2
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_a_study_without_any_efficiency_is_still_drawn_and_says_so(study, tmp_path):
+    """As in the smallest profile: one pair that has not run, one without an effect to transfer."""
+    study = study._replace(pairs=PAIRS[::-1], traits=["silly", "honest"])
+    cells = all_cells.pair_cells(study)
+    found = findings.find(study, cells)
+    assert {v.status for v in found.hypotheses[1:]} == {"undecided"}
+    curve, units = all_cells.curve_frame(study), dict.fromkeys(study.traits, "u")
+    for name, figure in {
+        "matrix": overview.success_matrix(cells, "ridge_concept"),
+        "scores": overview.scores_comparison(cells, "ridge_concept"),
+        "radar": overview.performance_radar(cells, "ridge_concept"),
+        "dose": overview.dose_multiples(curve, cells, ["ridge_concept"], units),
+    }.items():
+        save(figure, tmp_path, name)

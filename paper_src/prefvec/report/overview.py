@@ -98,7 +98,7 @@ def performance_radar(cells: pd.DataFrame, method: str) -> plt.Figure:
     rows = -(-len(pairs) // columns)
     figure, all_axes = plt.subplots(
         rows, columns, squeeze=False, subplot_kw={"projection": "polar"}, layout="constrained",
-        figsize=(min(WIDTH, 2.35 * columns), 2.3 * rows + 0.65),
+        figsize=(max(4.2, min(WIDTH, 3 * columns)), 2.4 * rows + 0.9),
     )  # fmt: skip
     angles = np.linspace(0, 2 * np.pi, len(traits), endpoint=False)
     looks = {method: ("#0072B2", "o", "-", 0.2), CONTROL: ("#D55E00", "x", "--", 0.0)}
@@ -107,10 +107,10 @@ def performance_radar(cells: pd.DataFrame, method: str) -> plt.Figure:
         for name, (colour, marker, line, alpha) in looks.items():
             values = np.array([part.loc[t, name].value for t in traits], float)
             known = np.isfinite(values)
+            if not known.any():
+                continue
             r = np.clip(values[known], 0, 1)
-            axes.plot(
-                angles[known], r, marker, color=colour, ms=4, label=label(name), clip_on=False
-            )
+            axes.plot(angles[known], r, marker, color=colour, ms=4, clip_on=False)
             if known.all() and len(traits) > 2:
                 axes.plot([*angles, angles[0]], [*r, r[0]], ls=line, color=colour, lw=1.2)
                 axes.fill(angles, r, color=colour, alpha=alpha, lw=0)
@@ -128,7 +128,11 @@ def performance_radar(cells: pd.DataFrame, method: str) -> plt.Figure:
         axes.spines["polar"].set(lw=0.5, color="0.6")
     for axes in all_axes.flat[len(pairs) :]:
         axes.set_visible(False)
-    figure.legend(*all_axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncol=2, fontsize=7)  # fmt: skip
+    keys = [
+        plt.Line2D([], [], color=colour, marker=marker, ls=line, ms=4, lw=1.2, label=label(name))
+        for name, (colour, marker, line, _) in looks.items()
+    ]
+    figure.legend(handles=keys, loc="outside lower center", ncol=2, fontsize=7)
     figure.suptitle("transfer efficiency, cut to [0, 1]", fontsize=8.5)
     return figure
 
@@ -143,7 +147,7 @@ def dose_multiples(
     pairs, traits = _pairs(cells), list(dict.fromkeys(cells.trait))
     figure, all_axes = plt.subplots(
         len(pairs), len(traits), squeeze=False, sharey="col", layout="constrained",
-        figsize=(min(WIDTH, 1.4 + 1.9 * len(traits)), 1.2 * len(pairs) + 0.9),
+        figsize=(max(4.2, min(WIDTH, 1.4 + 1.9 * len(traits))), 1.2 * len(pairs) + 0.9),
     )  # fmt: skip
     handles = {}
     for cell in cells.itertuples():
