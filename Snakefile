@@ -245,12 +245,15 @@ rule paper:
         TEX_SOURCES,
         "benchmarks/results.json",
         "benchmarks/machine.json",
+        "paper_src/prefvec/report/dashboard.html",
         code("09_paper"),
     output:
         notebook=f"{OUT}/notebooks/09_paper.ipynb",
         manifest=f"{OUT}/manifest_09.json",
         results=f"{OUT}/experiment_results.json",
         summary=f"{OUT}/summary_report.md",
+        verdicts=f"{OUT}/verdicts.json",
+        dashboard=f"{OUT}/experiment_dashboard.html",
         numbers="paper_src/tex/generated/numbers.tex",
     params:
         notebook="09_paper",

@@ -5,6 +5,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/scripts/bootstrap.sh"
 cd "$ROOT"
 bootstrap
+install_browser
 ruff check paper_src tests scripts notebooks benchmarks
 ruff format --check paper_src tests scripts benchmarks
 exec python -m pytest "$@"

@@ -19,33 +19,96 @@ pairs: list = [["qwen2.5-coder-0.5b-instruct", "smollm2-135m-instruct"]]  # the 
 traits: list = ["verbosity"]  # the first is the main one
 
 # %%
-from prefvec.report import engine, paper
+from prefvec.report import cells as all_cells
+from prefvec.report import choice, dashboard, engine, findings, overview, paper
 from prefvec.report.run import Run
 
 run = Run("09_paper", profile)
-results = paper.gather(profile, pairs, traits)
-print(f"{len(results)} records from {len(pairs)} pairs and {len(traits)} traits")
+study = all_cells.gather(profile, pairs, traits)
+cells = all_cells.pair_cells(study)
+print(f"{len(study.records)} records from {len(pairs)} pairs and {len(traits)} traits")
+
+# %% [markdown]
+# What has no number, and why: nothing is left out in silence.
+
+# %%
+paper.missing_frame(study, cells)
+
+# %% [markdown]
+# ## One method for all cells
+#
+# The learned map with the highest mean efficiency on the *choice* split over all cells is fixed for the
+# whole study; what it is worth is read off the evaluation split. Efficiencies beyond ±1.5 count as ±1.5.
+
+# %%
+found = findings.find(study, cells)
+method = found.choice.method
+print(f"{method}: {found.choice.reason}")
+run.table(choice.ranking_frame(found.ranking), "ranking", align="lrr")
+
+# %%
+run.table(paper.best_table(found), "best", align="lrr")
+paper.best_frame(found)
+
+# %% [markdown]
+# ## Verdicts, computed
+#
+# A cell succeeds when the 95 % interval of its efficiency lies above 0 and the efficiency is more than
+# 0.2 above that of the map fitted on shuffled pairs. Thresholds and scales: METHODOLOGY, section 7.6. A
+# rejected hypothesis says "rejected".
+
+# %%
+run.table(findings.verdict_frame(found), "verdicts", align="llrr")
+
+# %%
+findings.criteria_frame(found)
+
+# %%
+findings.protocol_frame(found)
+
+# %%
+findings.strategy_frame(found)
+
+# %% [markdown]
+# ## Where the method works
+#
+# Hatched cells do not succeed, grey ones have no value.
+
+# %%
+run.figure(overview.success_matrix(cells, method), "transfer_success_matrix")
+
+# %%
+run.figure(overview.scores_comparison(cells, method), "evaluation_scores_comparison")
+
+# %% [markdown]
+# A radar flatters large polygons and cuts what lies outside its axes (here 0 to 1): read it beside the
+# matrix. Where a trait has no value, spokes are drawn and no polygon.
+
+# %%
+run.figure(overview.performance_radar(cells, method), "model_performance_radar")
+
+# %%
+units = {trait: all_cells.trait_unit(study, trait) for trait in traits}
+curve = all_cells.curve_frame(study)
+run.figure(
+    overview.dose_multiples(curve, cells, [method, choice.DEFAULT], units), "dose_small_multiples"
+)
 
 # %% [markdown]
 # ## All pairs
 
 # %%
-cells = paper.pair_cells(results, pairs, traits)
 run.table(paper.pair_table(cells), "pairs", align="lllrrrr")
 paper.pair_frame(cells)
 
 # %%
-run.figure(paper.pair_figure(cells), "pairs")
-
-# %% [markdown]
-# ## Verdicts, computed
-#
-# How many pairs the mapped vector steers, with its interval above zero; and the same for what should
-# not steer.
+run.figure(paper.pair_figure(cells[cells.trait == traits[0]]), "pairs")
 
 # %%
 for name, value in paper.counts(cells).items():
     run.number(name, value)
+for name, (value, unit, digits) in findings.numbers(found).items():
+    run.number(name, value, unit, digits)
 paper.counts(cells)
 
 # %% [markdown]
@@ -67,8 +130,11 @@ run.figure(engine.scaling_figure(measured), "scaling")
 engine.targets(measured)
 
 # %%
-paper.write_results(profile, results)
-paper.write_summary(profile, cells)
+paper.write_results(profile, study.records)
+paper.write_summary(study, cells, found)
+findings.write_verdicts(study, found)
+page = dashboard.write_dashboard(study, cells, found)
+print(f"{page.name}: {page.stat().st_size / 1e6:.1f} MB")
 run.close(records=None)
 numbers, used = paper.write_tex(profile, pairs, traits)
 print(f"{len(numbers)} numbers, {len(used)} used in the paper")

@@ -6,6 +6,7 @@ VENV=${PREFVEC_VENV:-$ROOT/.venv}
 TORCH="torch==2.13.0"
 LATEX_PACKAGES="latexmk texlive-latex-recommended texlive-latex-extra texlive-fonts-recommended \
 texlive-science texlive-bibtex-extra lmodern poppler-utils"
+BROWSER_PACKAGES="chromium"  # the dashboard's tests alone
 
 say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 2; }
@@ -70,6 +71,16 @@ install_latex() {
   local root; root=$(as_root) || return 0
   $root DEBIAN_FRONTEND=noninteractive apt-get update -qq &&
     $root DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $LATEX_PACKAGES
+}
+
+install_browser() { # without one, the tests that need it are skipped and say so
+  if command -v chromium >/dev/null || command -v chromium-browser >/dev/null; then return 0; fi
+  local root log="$ROOT/.prefvec/browser.log"; root=$(as_root) || return 0
+  command -v apt-get >/dev/null || return 0
+  say "browser: installing Debian's Chromium for the tests (once; log in .prefvec/browser.log)"
+  { $root DEBIAN_FRONTEND=noninteractive apt-get update -qq &&
+      $root DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $BROWSER_PACKAGES
+  } >"$log" 2>&1 || say "the browser could not be installed (see $log): its tests are skipped"
 }
 
 install_environment() {

@@ -8,7 +8,10 @@ import pytest
 
 from prefvec import pipeline
 from prefvec.errors import ReportError
-from prefvec.paths import TEX
+from prefvec.paths import ROOT, TEX
+from prefvec.report import dashboard, paper
+from prefvec.report.cells import SHOWN
+from prefvec.report.figures import LABELS
 from prefvec.report.numbers import Numbers, check_uses, format_number, merge, write_tex
 from prefvec.report.tables import escape, interval_text, write_table
 from prefvec.stats import Estimate
@@ -122,3 +125,21 @@ def test_the_results_text_holds_no_typed_result():
     )
     text = re.sub(r"R\^?2|to 1 where|from 1 where|04\\_adapters|0\d\\_\w+", "", text)
     assert not re.findall(r"\d+\.\d+|\b\d{2,}\b", text)
+
+
+def test_a_markdown_table_survives_bars_and_unknown_values():
+    frame = pd.DataFrame({"a": ["x|y", HOSTILE], "b": ["--", 1]})
+    lines = paper.markdown(frame).splitlines()
+    assert lines[2] == r"| x\|y | – |" and len(lines) == 4
+
+
+def test_every_method_of_the_study_has_a_name_for_readers():
+    unnamed = [m for m in SHOWN if m not in LABELS]
+    assert unnamed == [] and len({LABELS[m] for m in SHOWN}) == len(SHOWN)
+
+
+def test_the_paper_rule_declares_what_the_notebook_writes():
+    rule = (ROOT / "Snakefile").read_text().split("rule paper:")[1].split("rule pdf:")[0]
+    for name in ("verdicts.json", "experiment_dashboard.html", "summary_report.md"):
+        assert f"{{OUT}}/{name}" in rule
+    assert dashboard.TEMPLATE.relative_to(ROOT).as_posix() in rule  # an edit of it reruns the stage

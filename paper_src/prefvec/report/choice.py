@@ -1,31 +1,38 @@
 """One method for the whole study: chosen on the choice split over all cells, then fixed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from prefvec.report.paper import pair_folder
+from prefvec.report.cells import BOUND, Gathered, bounded, short
+from prefvec.report.figures import label
 from prefvec.stats import Estimate, mean_ci
-from prefvec.store import read_json
+from prefvec.transfer.methods import LEARNED
 
-BOUND = (
-    1.5  # an efficiency beyond ± this counts as this: a ratio with a small denominator has no limit
-)
+DEFAULT = "ridge_concept"  # the method of the protocol, where there is no choice split
+TRUTH_TRAIT = "honest"  # asks for truth, not for a style
 
 
-def choice_cells(profile: str, pairs: Sequence, traits: Sequence[str]) -> pd.DataFrame:
+class Choice(NamedTuple):
+    """The method that is reported for the study, and what chose it."""
+
+    method: str
+    reason: str
+
+
+def choice_cells(study: Gathered) -> pd.DataFrame:
     """Effect and transfer efficiency of every method on the choice split, one row a (cell, method)."""
     rows = []
-    for source, target in pairs:
-        for trait in traits:
-            manifest = read_json(pair_folder(profile, [source, target], trait) / "manifest_04.json")
-            rows += [
-                {"source": source, "target": target, "trait": trait, "method": r["method"],
-                 "te": np.nan if r["te"][0] is None else r["te"][0], "effect": r["effect"][0]}
-                for r in manifest.get("choice", [])
-            ]  # fmt: skip
-    return pd.DataFrame(rows, columns=["source", "target", "trait", "method", "te", "effect"])
+    for (source, target, trait), manifest in study.manifests.items():
+        rows += [
+            {"source": source, "target": target, "trait": trait, "method": r["method"],
+             "te": np.nan if r["te"][0] is None else r["te"][0], "effect": r["effect"][0]}
+            for r in manifest.get("choice", [])
+        ]  # fmt: skip
+    columns = ["source", "target", "trait", "method", "te", "effect"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def ranking(cells: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
@@ -36,10 +43,70 @@ def ranking(cells: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     return table.sort_values("mean", ascending=False, kind="stable", ignore_index=True)
 
 
+def choose(study: Gathered) -> tuple[Choice, pd.DataFrame]:
+    """The learned map that is best on the choice split over all cells, and the ranking."""
+    table = ranking(choice_cells(study), list(LEARNED))
+    if table.empty:
+        return Choice(DEFAULT, "no cell has a choice split: the protocol's own method"), table
+    best = table.iloc[0]
+    return Choice(best["method"], f"best on the choice split of {int(best['count'])} cells"), table
+
+
+def ranking_frame(table: pd.DataFrame) -> pd.DataFrame:
+    """The ranking as a reader sees it."""
+    return pd.DataFrame(
+        {
+            "method": [label(m) for m in table["method"]],
+            "mean efficiency": [f"{x:.2f}" for x in table["mean"]],
+            "cells": table["count"].astype(int),
+        }
+    )
+
+
 def mean_efficiency(cells: pd.DataFrame, method: str, seed: int = 0) -> Estimate:
     """Mean over cells of a method's evaluation efficiency (bounded), the interval over cells.
 
     cells: one row a (pair, trait), an `Estimate` in the method's column.
     """
-    values = np.array([e.value for e in cells[method]], float)
-    return mean_ci(np.clip(values, -BOUND, BOUND), seed)
+    return mean_ci(bounded(cells, method), seed)
+
+
+def family_sets(cells: pd.DataFrame) -> Mapping[str, tuple[str, np.ndarray]]:
+    """Sets of cells over which a mean is worth reporting: key → (words, mask `[cells]`).
+
+    `core`: between the models of the first pair, every trait but honesty; `core.<trait>`: the first
+    trait alone; `<family>.<trait>`: pairs with a further model, the first trait; `trait.<trait>`:
+    one trait over all pairs; `all`.
+    """
+    first = {cells.source.iloc[0], cells.target.iloc[0]}
+    main = cells.trait.iloc[0]
+    core = (cells.source.isin(first) & cells.target.isin(first)).to_numpy()
+    names = " and ".join(map(short, (cells.source.iloc[0], cells.target.iloc[0])))
+    of_main = (cells.trait == main).to_numpy()
+    sets = {
+        "all": ("all cells", np.ones(len(cells), bool)),
+        "core": (
+            f"{names}, every trait but {TRUTH_TRAIT}",
+            core & (cells.trait != TRUTH_TRAIT).to_numpy(),
+        ),
+        f"core.{main}": (f"{names}, {main}", core & of_main),
+    }
+    others = [m for m in dict.fromkeys([*cells.source, *cells.target]) if m not in first]
+    for family in dict.fromkeys(map(short, others)):
+        members = [m for m in others if short(m) == family]
+        mine = (cells.source.isin(members) | cells.target.isin(members)).to_numpy()
+        sets[f"{family}.{main}"] = (f"pairs with {family}, {main}", mine & of_main)
+    for trait in dict.fromkeys(cells.trait):
+        sets[f"trait.{trait}"] = (f"all pairs, {trait}", (cells.trait == trait).to_numpy())
+    return sets
+
+
+def best_frame(cells: pd.DataFrame, method: str, seed: int = 0) -> pd.DataFrame:
+    """A method's mean evaluation efficiency by set of cells: key, words, mean, n (defined), of."""
+    rows = []
+    for key, (words, mask) in family_sets(cells).items():
+        part = cells[mask]
+        found = mean_efficiency(part, method, seed)
+        n = int(np.isfinite(bounded(part, method)).sum())
+        rows.append({"key": key, "cells": words, "mean": found, "n": n, "of": len(part)})
+    return pd.DataFrame(rows)

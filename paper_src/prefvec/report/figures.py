@@ -35,6 +35,8 @@ LABELS = {
     "effect_preserving": "effect-preserving",
     "few_shot": "few-shot (two concepts)",
     "pca_projection": "PCA projection",
+    "unscaled": "zero-pad, length kept",
+    "norm_scaled": "zero-pad, norm-scaled",
     "zero_pad": "zero-pad / truncate",
     "interpolate": "interpolate",
     "random_projection": "random projection",

@@ -6,71 +6,25 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from prefvec.errors import ReportError
-from prefvec.models.registry import resolve
 from prefvec.paths import FIGURES, RESULTS, ROOT, TEX, pair_name, slug
 from prefvec.report import numbers as number_files
+from prefvec.report.cells import (
+    NO_EFFECT,
+    SHOWN,
+    Gathered,
+    arrow,
+    pair_folder,
+    short,
+    why,
+)
+from prefvec.report.choice import ranking_frame
 from prefvec.report.figures import LOOK, label
+from prefvec.report.findings import Findings, criteria_frame, protocol_frame, verdict_frame
 from prefvec.report.tables import interval_text
 from prefvec.report.views import plain
-from prefvec.stats import Estimate
-from prefvec.store import read_json, write_json, write_text
+from prefvec.store import write_json, write_text
 
 GENERATED = TEX / "generated"
-PAIR_STAGES = ("03", "04")
-SHOWN = ("ridge_concept", "ridge_r2", "procrustes", "zero_pad", "interpolate", "random_projection",
-         "shuffled_pairing", "wrong_trait")  # fmt: skip
-
-
-def pair_folder(profile: str, pair: list[str], trait: str) -> Path:
-    """Results folder of a directed pair and trait."""
-    return RESULTS / profile / pair_name(*pair) / trait
-
-
-def gather(profile: str, pairs: list[list[str]], traits: list[str]) -> list[dict]:
-    """The records of all pairs and traits. Raises ReportError naming a stage that has not run."""
-    records, seen = [], set()
-    for pair in pairs:
-        for trait in traits:
-            for stage in PAIR_STAGES:
-                path = pair_folder(profile, pair, trait) / f"results_{stage}.json"
-                if not path.exists():
-                    raise ReportError(
-                        f"{path} is missing: run notebook {stage} for {pair[0]} → {pair[1]} first"
-                    )
-                for record in read_json(path):
-                    key = tuple(
-                        record[k] for k in ("source", "target", "trait", "method", "dose", "metric")
-                    )
-                    if key not in seen:  # references appear in both stages, with the same values
-                        seen.add(key)
-                        records.append(record)
-    return records
-
-
-def pair_cells(results: list[dict], pairs: list[list[str]], traits: list[str]) -> pd.DataFrame:
-    """Transfer efficiency of each method at each pair's chosen dose, one row a (pair, trait)."""
-    frame = pd.DataFrame(results)
-    effect = frame[(frame.metric == "effect") & frame.transfer_efficiency.notna()]
-    rows = []
-    for source, target in pairs:
-        for trait in traits:
-            cell = effect[
-                (effect.source == source) & (effect.target == target) & (effect.trait == trait)
-            ]
-            chosen = cell[cell.method == "procrustes"].dose  # run at the chosen dose alone
-            row = {"source": source, "target": target, "trait": trait}
-            at_dose = cell[cell.dose.isin(chosen)].set_index("method")
-            for method in SHOWN:
-                known = method in at_dose.index
-                values = (
-                    at_dose.loc[method, ["transfer_efficiency", "te_ci_low", "te_ci_high"]]
-                    if known
-                    else [np.nan] * 3
-                )
-                row[method] = Estimate(*(float("nan") if v is None else float(v) for v in values))
-            rows.append(row)
-    return pd.DataFrame(rows)
 
 
 def counts(cells: pd.DataFrame) -> dict[str, int]:
@@ -93,8 +47,18 @@ def pair_frame(cells: pd.DataFrame) -> pd.DataFrame:
     return _pairs(cells, plain)
 
 
+def best_table(found: Findings) -> pd.DataFrame:
+    """For LaTeX: the chosen method's mean efficiency on the evaluation split, by set of cells."""
+    return _best(found, interval_text)
+
+
+def best_frame(found: Findings) -> pd.DataFrame:
+    """The same for the notebook."""
+    return _best(found, plain)
+
+
 def pair_figure(cells: pd.DataFrame) -> plt.Figure:
-    """Transfer efficiency by pair and method, points with 95 % intervals."""
+    """Transfer efficiency by pair and method, points with 95 % intervals; cells of one trait."""
     looks = {**LOOK, "zero_pad": ("#CC79A7", "v", "-"), "wrong_trait": ("#7F7F7F", "x", "-")}
     methods = ["ridge_concept", "ridge_r2", "procrustes", "zero_pad", "wrong_trait"]
     figure, axes = plt.subplots(figsize=(5.2, 0.62 * len(cells) + 1.3))
@@ -109,7 +73,7 @@ def pair_figure(cells: pd.DataFrame) -> plt.Figure:
             )
     axes.axvline(0, color="0.5", lw=0.8)
     axes.axvline(1, color="0.5", lw=0.8, ls="--")
-    names = [f"{short(c.source)} → {short(c.target)}" for c in cells.itertuples()]
+    names = [arrow(c.source, c.target) for c in cells.itertuples()]
     axes.set_yticks(-np.arange(len(cells)), names)
     axes.set(
         xlabel="transfer efficiency (0 = random direction, 1 = target's own vector)",
@@ -118,16 +82,10 @@ def pair_figure(cells: pd.DataFrame) -> plt.Figure:
     axes.legend(
         fontsize=7,
         loc="upper center",
-        bbox_to_anchor=(0.5, -0.28 if len(cells) > 2 else -0.45),
+        bbox_to_anchor=(0.5, -0.8 / len(cells)),
         ncol=3,
     )
     return figure
-
-
-def short(model: str) -> str:
-    """A model's family where the registry knows it."""
-    family = resolve(model).family
-    return model if family == "unknown" else family
 
 
 def write_results(profile: str, results: list[dict]) -> Path:
@@ -135,14 +93,78 @@ def write_results(profile: str, results: list[dict]) -> Path:
     return write_json(RESULTS / profile / "experiment_results.json", results)
 
 
-def write_summary(profile: str, cells: pd.DataFrame) -> Path:
-    """`summary_report.md`: the pairs' table in words a reader can paste."""
-    frame = pair_frame(cells)
-    lines = [f"# Summary of profile `{profile}`", "", "Transfer efficiency with 95 % intervals "
-             "(0 = random direction, 1 = target's own vector; – = the own vector does not beat random).", ""]  # fmt: skip
-    lines += ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * frame.shape[1]]
-    lines += ["| " + " | ".join(map(str, row)) + " |" for row in frame.itertuples(index=False)]
-    return write_text(RESULTS / profile / "summary_report.md", "\n".join(lines) + "\n")
+def write_summary(study: Gathered, cells: pd.DataFrame, found: Findings) -> Path:
+    """`summary_report.md`: verdicts, the ranking, every cell, and what is missing, to be pasted."""
+    gone = missing_frame(study, cells)
+    parts = [
+        f"# Summary of profile `{study.profile}`",
+        "## Verdicts",
+        markdown(verdict_frame(found)),
+        "## The method, chosen on the choice split",
+        f"**{label(found.choice.method)}**: {found.choice.reason}.",
+        markdown(ranking_frame(found.ranking)) if len(found.ranking) else "",
+        "Its transfer efficiency on the evaluation questions:",
+        markdown(best_frame(found)),
+        "## All cells",
+        "Transfer efficiency with 95 % intervals (0 = random direction, 1 = target's own vector; "
+        "– = unknown, see below).",
+        *(
+            f"### {trait}\n\n{markdown(cell_frame(cells[cells.trait == trait]))}"
+            for trait in study.traits
+        ),
+        f"## Criteria, {label(found.choice.method)}",
+        markdown(criteria_frame(found)),
+        "## From direct transfer to maps in bands",
+        markdown(protocol_frame(found)),
+        "## What is missing",
+        markdown(gone) if len(gone) else "Nothing.",
+    ]
+    text = "\n\n".join(part for part in parts if part)
+    return write_text(RESULTS / study.profile / "summary_report.md", text + "\n")
+
+
+def cell_frame(cells: pd.DataFrame) -> pd.DataFrame:
+    """Every method that was run anywhere by row, a column a pair; cells of one trait."""
+    ran = frozenset().union(*cells["ran"])
+    methods = [m for m in SHOWN if m in ran]
+    frame = {"method": [label(m) for m in methods]}
+    for cell in cells.to_dict("records"):
+        frame[arrow(cell["source"], cell["target"])] = [plain(cell[m]) for m in methods]
+    return pd.DataFrame(frame)
+
+
+def missing_frame(study: Gathered, cells: pd.DataFrame) -> pd.DataFrame:
+    """What has no number and why: stages that have not run, cells without an effect to transfer,
+    methods that were not run."""
+    rows = [
+        (arrow(m["source"], m["target"]), m["trait"], m["what"], m["reason"]) for m in study.missing
+    ]
+    nowhere = set(SHOWN) - frozenset().union(*cells["ran"])
+    if nowhere:
+        rows.append(("all", "all", "; ".join(label(m) for m in SHOWN if m in nowhere), "not run"))
+    for cell in cells.to_dict("records"):
+        if cell["missing"]:
+            continue
+        pair = arrow(cell["source"], cell["target"])
+        if NO_EFFECT in [why(cell, m) for m in SHOWN]:
+            rows.append((pair, cell["trait"], "transfer efficiency", NO_EFFECT))
+        absent = [label(m) for m in SHOWN if m not in cell["ran"] and m not in nowhere]
+        if absent:
+            rows.append((pair, cell["trait"], "; ".join(absent), "not run"))
+    return pd.DataFrame(rows, columns=["pair", "trait", "what", "reason"])
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A Markdown table, whatever characters the cells hold."""
+
+    def row(values) -> str:
+        texts = ["–" if str(v) == "--" else str(v).replace("|", "\\|") for v in values]
+        return "| " + " | ".join(texts) + " |"
+
+    return "\n".join(
+        [row(frame.columns), "|" + "---|" * frame.shape[1]]
+        + [row(values) for values in frame.itertuples(index=False)]
+    )
 
 
 def write_tex(profile: str, pairs: list[list[str]], traits: list[str]) -> tuple[dict, set[str]]:
@@ -205,3 +227,14 @@ def _pairs(cells: pd.DataFrame, show) -> pd.DataFrame:
     for method in ("ridge_concept", "ridge_r2", "wrong_trait", "shuffled_pairing"):
         frame[label(method)] = [show(e) for e in cells[method]]
     return pd.DataFrame(frame)
+
+
+def _best(found: Findings, show) -> pd.DataFrame:
+    best = found.best
+    return pd.DataFrame(
+        {
+            "cells": best.cells,
+            "mean efficiency": [show(e) for e in best["mean"]],
+            "defined": [f"{row.n} of {row.of}" for row in best.itertuples()],
+        }
+    )

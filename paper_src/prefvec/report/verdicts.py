@@ -1,0 +1,301 @@
+"""Verdicts on the hypotheses and criteria of the study, computed from the cells' records.
+
+Every threshold is a constant here and was fixed in advance. A cell is a directed pair and a trait; a
+cell without the numbers that a verdict needs is left out of it and counted: `n` of `of`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+import pandas as pd
+
+from prefvec.paths import RESULTS, slug
+from prefvec.report.cells import CONTROL, NO_EFFECT, UNKNOWN, Gathered, bounded, why
+from prefvec.report.figures import label
+from prefvec.stats import Estimate, mean_ci
+from prefvec.store import read_json
+from prefvec.transfer.methods import DIRECT, LEARNED
+
+CONTROL_MARGIN = 0.2  # a success beats the map fitted on shuffled pairs by more than this
+H1_DIRECTION = 0.7  # share of answers that must move the steered way
+H2_EXPECTED = (0.1, 0.3)  # success rate that is expected of direct transfer
+H3_GAIN = 0.2  # adapters must succeed on this much larger a share than direct transfer
+MIN_COHERENCE, MIN_TRAIT, MAX_COLLAPSE = 3.5, 2.5, 0.3
+CLEAR_SHARE, PARTIAL_SHARE = 2 / 3, 1 / 3  # of the judged cells
+SUPPORTED, REJECTED, UNDECIDED = "supported", "rejected", "undecided"
+
+
+def plain(value: object) -> object:
+    """A value as JSON has it: records and estimates unfolded, None for what is undefined."""
+    if isinstance(value, Estimate):
+        return value.as_json()
+    if isinstance(value, Record):
+        return value.as_record()
+    if isinstance(value, Mapping):
+        return {k: plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+class Record:
+    """What can be written to a results file."""
+
+    def as_record(self) -> dict:
+        """Plain values by field name."""
+        return {f.name: plain(getattr(self, f.name)) for f in fields(self)}
+
+
+@dataclass(frozen=True)
+class Verdict(Record):
+    """What became of one claim: `status` is supported, rejected or undecided (for want of numbers).
+
+    value: the estimate the status rests on, its interval over cells; n: how many entered, of `of`;
+    rows: one record a cell, with the reason where it is missing.
+    """
+
+    key: str
+    claim: str
+    status: str
+    value: Estimate
+    n: int
+    of: int
+    rows: list[dict] = field(default_factory=list, repr=False)
+
+
+@dataclass(frozen=True)
+class Criteria(Record):
+    """How good one method's answers are in one cell, on scales from 1 to 5 (`criteria`)."""
+
+    source: str
+    target: str
+    trait: str
+    method: str
+    coherence: float
+    coherence_basis: str
+    trait_strength: float
+    collapse: float
+    met: bool | None
+    transferred: bool | None
+    missing: str
+
+
+@dataclass(frozen=True)
+class Scenario(Record):
+    """Clear success, partial success or failure of one method over the study (`scenario`)."""
+
+    method: str
+    status: str
+    share: Estimate
+    n: int
+    of: int
+
+
+@dataclass(frozen=True)
+class Symmetry(Record):
+    """Efficiencies of one method from A to B and back, |difference| and mean, by pair and trait."""
+
+    method: str
+    gap: Estimate
+    mean: Estimate
+    rows: list[dict]
+
+
+@dataclass(frozen=True)
+class Requirements(Record):
+    """Direct transfer's success rate, what adapters add, and how the maps align the models: the mean
+    over cells of the cosine between mapped and own vector, by map."""
+
+    direct_rate: Estimate
+    adapter_gain: Estimate
+    alignment: dict[str, Estimate]
+
+
+def succeeded(cell, method: str) -> bool | None:
+    """Does a method transfer in a cell? The 95 % interval of its transfer efficiency lies above 0, and
+    the efficiency is more than `CONTROL_MARGIN` (0.2) above that of the `shuffled_pairing` control:
+    the same ridge map fitted on pairs in random order, which carries no correspondence between the
+    models. None where either efficiency is unknown.
+    """
+    found, control = cell[method], cell[CONTROL]
+    if not np.isfinite([found.value, control.value]).all():
+        return None
+    return bool(found.low > 0 and found.value - control.value > CONTROL_MARGIN)
+
+
+def success_table(cells: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
+    """1.0, 0.0 or NaN (unknown) for every cell and method."""
+    rows = cells.to_dict("records")
+    found = {m: [np.nan if (s := succeeded(c, m)) is None else float(s) for c in rows] for m in methods}  # fmt: skip
+    return pd.DataFrame(found, index=cells.index, dtype=float)
+
+
+def verdict_h1(study: Gathered) -> Verdict:
+    """H1: each source's own vector steers it: direction score above 0.7 for every model and trait."""
+    rows = []
+    for model in dict.fromkeys(source for source, _ in study.pairs):
+        for trait in study.traits:
+            path = RESULTS / study.profile / slug(model) / trait / "results_02.json"
+            row = {"model": model, "trait": trait, "direction": UNKNOWN, "passed": None}
+            if path.exists():
+                values = read_json(path)[0]["h1_direction"]
+                row["direction"] = Estimate(*(np.nan if v is None else v for v in values))
+                row["passed"] = row["direction"].value > H1_DIRECTION
+            rows.append(row | {"missing": "" if path.exists() else "notebook 02 has not run"})
+    passed = [float(row["passed"]) for row in rows if row["passed"] is not None]
+    status = UNDECIDED if not passed else SUPPORTED if all(passed) else REJECTED
+    claim = f"every source's own vector steers it (direction score above {H1_DIRECTION})"
+    return Verdict("h1", claim, status, mean_ci(passed), len(passed), len(rows), rows)
+
+
+def verdict_h2(cells: pd.DataFrame) -> Verdict:
+    """H2: methods that learn nothing succeed (`succeeded`) in 10 to 30 % of the cases.
+
+    The rate is the mean over cells of the share of direct methods that succeed in a cell.
+    """
+    table = success_table(cells, DIRECT)
+    rate = mean_ci(table.mean(axis=1))
+    low, high = H2_EXPECTED
+    known = np.isfinite(rate.value)
+    status = UNDECIDED if not known else SUPPORTED if low <= rate.value <= high else REJECTED
+    claim = f"direct transfer succeeds in {100 * low:.0f}–{100 * high:.0f} % of the cases"
+    n = int(table.notna().any(axis=1).sum())
+    return Verdict("h2", claim, status, rate, n, len(cells), _rows(cells, table))
+
+
+def verdict_h3(cells: pd.DataFrame) -> Verdict:
+    """H3: adapters succeed more often than direct methods, by more than 20 points.
+
+    The gain is the mean over cells of the share of learned maps that succeed minus that of the direct
+    methods in the same cell. Supported if it exceeds 0.2 and its interval (cells resampled) lies above
+    0; rejected if it does not exceed 0.2; undecided if only the interval forbids the claim.
+    """
+    learned, direct = success_table(cells, tuple(LEARNED)), success_table(cells, DIRECT)
+    gains = learned.mean(axis=1) - direct.mean(axis=1)
+    gain = mean_ci(gains)
+    if not np.isfinite(gain.value) or (gain.value > H3_GAIN and not gain.low > 0):
+        status = UNDECIDED
+    else:
+        status = SUPPORTED if gain.value > H3_GAIN else REJECTED
+    claim = f"adapters succeed more often than direct methods, by over {100 * H3_GAIN:.0f} points"
+    n = int(gains.notna().sum())
+    return Verdict("h3", claim, status, gain, n, len(cells), _rows(cells, learned))
+
+
+def criteria(cells: pd.DataFrame, site: pd.DataFrame, method: str) -> list[Criteria]:
+    """Coherence, trait strength and collapse of a method's answers in each cell (`site_frame`).
+
+    coherence = 5 − max(0, log₂(perplexity / unsteered perplexity)) − 4 · collapsed share, within 1 to
+    5: a point for each doubling of perplexity; without the perplexity of the method, the collapse
+    alone (`coherence_basis`: an upper bound). Trait strength = 1 + 4 · clip(effect / effect of the
+    target's own vector, 0, 1). Met: above 3.5, above 2.5, and fewer than 30 % collapsed.
+    """
+    out = []
+    for cell in cells.to_dict("records"):
+        names = [cell[k] for k in ("source", "target", "trait")]
+        mine = site[(site[["source", "target", "trait"]] == names).all(axis=1)]
+        values = {(r.method, r.metric): r.value for r in mine.itertuples()}
+
+        def get(name: str, metric: str, values=values) -> float:
+            value = values.get((name, metric))
+            return np.nan if value is None else float(value)
+
+        collapse = get(method, "collapse")
+        ratio = get(method, "perplexity") / get("unsteered", "perplexity")
+        basis = "perplexity and collapse" if np.isfinite(ratio) else "collapse alone"
+        worse = max(0.0, float(np.log2(ratio))) if np.isfinite(ratio) else 0.0
+        coherence = float(np.clip(5 - worse - 4 * collapse, 1, 5))
+        own = get("oracle", "effect")
+        share = get(method, "effect") / own if own > 0 else np.nan
+        strength = float(1 + 4 * np.clip(share, 0, 1))
+        known = np.isfinite([coherence, strength]).all()
+        met = bool(coherence > MIN_COHERENCE and strength > MIN_TRAIT and collapse < MAX_COLLAPSE)
+        reason = why(cell, method)
+        if not known and not reason:
+            reason = NO_EFFECT
+        out.append(
+            Criteria(
+                *names,
+                method,
+                coherence,
+                basis,
+                strength,
+                collapse,
+                met if known else None,
+                succeeded(cell, method),
+                reason,
+            )
+        )
+    return out
+
+
+def scenario(found: Sequence[Criteria]) -> Scenario:
+    """The study in one word, for one method: the share of cells in which it transfers (`succeeded`)
+    and meets the criteria. From two thirds of the judged cells on: clear success; from one third on:
+    partial success; else failure. Undecided if no cell can be judged."""
+    judged = [c for c in found if c.met is not None and c.transferred is not None]
+    share = mean_ci([float(c.met and c.transferred) for c in judged])
+    if not judged:
+        status = UNDECIDED
+    elif share.value >= CLEAR_SHARE:
+        status = "clear success"
+    else:
+        status = "partial success" if share.value >= PARTIAL_SHARE else "failure"
+    return Scenario(found[0].method if found else "", status, share, len(judged), len(found))
+
+
+def symmetry(cells: pd.DataFrame, method: str) -> Symmetry:
+    """Is A → B as good as B → A? Pairs that the study has in both directions."""
+    by_cell = {
+        (c["source"], c["target"], c["trait"]): (c, te)
+        for c, te in zip(cells.to_dict("records"), bounded(cells, method), strict=True)
+    }
+    rows = []
+    for (a, b, trait), (forth, te_forth) in by_cell.items():
+        if a >= b or (b, a, trait) not in by_cell:
+            continue
+        back, te_back = by_cell[b, a, trait]
+        rows.append(
+            {
+                "a": a,
+                "b": b,
+                "trait": trait,
+                "te_ab": te_forth,
+                "te_ba": te_back,
+                "gap": abs(te_forth - te_back),
+                "mean": (te_forth + te_back) / 2,
+                "missing": "; ".join(filter(None, dict.fromkeys([why(forth, method), why(back, method)]))),
+            }
+        )  # fmt: skip
+    gaps, means = ([row[k] for row in rows] for k in ("gap", "mean"))
+    return Symmetry(method, mean_ci(gaps), mean_ci(means), rows)
+
+
+def requirements(study: Gathered, h2: Verdict, h3: Verdict) -> Requirements:
+    """Direct transfer rate, adapter improvement and cross-model alignment."""
+    cosines: dict[str, list[float]] = {}
+    for manifest in study.manifests.values():
+        for method, found in manifest.get("maps", {}).items():
+            cosines.setdefault(method, []).append(found["cosine_to_own"])
+    return Requirements(h2.value, h3.value, {m: mean_ci(v) for m, v in cosines.items()})
+
+
+def _rows(cells: pd.DataFrame, table: pd.DataFrame) -> list[dict]:
+    """One record a cell: which methods succeed, which don't, and why the others are unknown."""
+    rows = []
+    for cell, found in zip(cells.to_dict("records"), table.to_dict("records"), strict=True):
+        unknown = [m for m, s in found.items() if np.isnan(s)]
+        rows.append(
+            {
+                **{k: cell[k] for k in ("source", "target", "trait")},
+                "succeeded": [m for m, s in found.items() if s == 1],
+                "failed": [m for m, s in found.items() if s == 0],
+                "missing": {
+                    label(m): why(cell, m) or f"control: {why(cell, CONTROL)}" for m in unknown
+                },
+            }
+        )
+    return rows
