@@ -16,11 +16,13 @@ from prefvec.models.registry import require_white_box, resolve
 from prefvec.paths import NOTEBOOKS, ROOT
 from prefvec.profile import Settings, load_profile, suggest
 from prefvec.store import canonical_hash
+from prefvec.tasks import load_task
 from prefvec.traits import load_trait
 
 KERNEL_STARTS = 3
 MODEL_PARAMETERS = ("source", "target", "model")
 TRAIT_PARAMETERS = ("trait", "control_trait")
+FILE_PARAMETERS = (*TRAIT_PARAMETERS, "task")
 
 
 def find_notebook(name: str) -> Path:
@@ -87,6 +89,8 @@ def checked_parameters(path: Path, given: dict[str, object]) -> dict[str, object
     for name in TRAIT_PARAMETERS:
         if name in values:
             load_trait(str(values[name]))
+    if "task" in values:
+        load_task(str(values["task"]))
     known = {k: v for k, v in values.items() if k in Settings.model_fields}
     model = values.get("model", "unset")
     Settings.checked({"source": model, "target": model, **known})
@@ -142,6 +146,17 @@ def execute(path: Path, given: dict[str, object], output: Path) -> Path:
     finally:
         working.unlink(missing_ok=True)
     return output
+
+
+def from_root(given: dict[str, object]) -> dict[str, object]:
+    """Trait and task files that are given relative to the working directory, relative to the
+    repository, where a kernel runs."""
+    out = dict(given)
+    for name in FILE_PARAMETERS:
+        path = Path(str(given.get(name, "")))
+        if path.suffix and not path.is_absolute() and path.is_file():
+            out[name] = os.path.relpath(path, ROOT)
+    return out
 
 
 def profile_parameters(path: Path, profile: str, chosen: dict[str, object]) -> dict[str, object]:
