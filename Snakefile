@@ -154,6 +154,7 @@ rule extract:
     input:
         ".prefvec/models/{model}",
         DATA,
+        "data/tasks/summarise.yaml",
         "data/articles.jsonl",
         trait_file,
         task_files,

@@ -231,6 +231,6 @@ quality = quality.assign(
 records += result_records(study, site, quality, [c for c in quality if c not in ("method", "dose")])
 run.close(
     study, records=records, site=site._asdict(), maps=maps.diagnostics, path=maps.path.rows(),
-    choice=views.choice_records(compared, dose), kl=curve.to_dict("records"), kl_doses=matched,
+    choice=views.choice_records(compared, dose), kl=curve.to_dict("records"), kl_doses=also,
     truth=[] if truth is None else truth.to_dict("records"),
 )  # fmt: skip

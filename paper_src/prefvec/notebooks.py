@@ -162,10 +162,10 @@ def from_root(given: dict[str, object]) -> dict[str, object]:
 def profile_parameters(path: Path, profile: str, chosen: dict[str, object]) -> dict[str, object]:
     """A profile's settings as far as the notebook declares them, and what was chosen on top."""
     declared = parameters_of(path)
-    settings = load_profile(profile).settings
-    values = {k: v for k, v in settings.items() if k in declared}
+    chosen_profile = load_profile(profile)
+    values = {k: v for k, v in chosen_profile.settings.items() if k in declared}
     if "profile" in declared:
-        values["profile"] = profile
+        values["profile"] = chosen_profile.name
     return {**values, **chosen}
 
 

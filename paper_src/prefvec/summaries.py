@@ -24,6 +24,9 @@ from prefvec.tasks import Item, load_task
 from prefvec.vectors import SteeringVector, from_prompts
 
 
+LONGER = 3  # a summary may be so many times as long as an answer of the study
+
+
 class Pair(NamedTuple):
     """One article summarised in both ways. `instruction`: which pair of the trait's, from 0, or None
     for in-context examples. Truncated: cut at the limit, so longer than its number of tokens says."""
@@ -47,6 +50,11 @@ class Contrast(NamedTuple):
     ratio: Estimate
     difference: Estimate
     truncated: tuple[float, float]
+
+
+def token_limit(study: Study) -> int:
+    """Tokens that a summary may have."""
+    return LONGER * study.settings.max_new_tokens
 
 
 def combinations(study: Study, loaded: LoadedModel) -> list[tuple[Item, int | None]]:
@@ -87,14 +95,14 @@ def pole_prompts(study: Study, loaded: LoadedModel, pole: str) -> list[tuple[int
 
 
 def write_pairs(study: Study, loaded: LoadedModel) -> list[Pair]:
-    """The pairs that the model writes, at most `max_new_tokens` a text; none if none are asked for."""
+    """The pairs that the model writes, of at most `token_limit` tokens; none if none are asked for."""
     chosen = combinations(study, loaded)
     if not chosen:
         return []
     positive, negative = (
         generate(
             loaded, [Request(ids) for ids in pole_prompts(study, loaded, pole)],
-            study.settings.max_new_tokens, store=study.store, label=f"{pole} summaries",
+            token_limit(study), store=study.store, label=f"{pole} summaries",
         )
         for pole in ("positive", "negative")
     )  # fmt: skip
@@ -122,7 +130,7 @@ def contrast(study: Study, loaded: LoadedModel, pairs: list[Pair]) -> Contrast:
     scores = {
         pole: trait_scores(
             study.trait, prompts, list(table[pole]), list(table[f"{pole}_tokens"]),
-            study.settings.max_new_tokens, store=study.store,
+            token_limit(study), store=study.store,
             judge=study.judge_of(loaded) if measure == "likelihood" else None,
             classifier=study.classifier if measure == "classifier" else None,
         )

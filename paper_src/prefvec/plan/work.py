@@ -13,7 +13,7 @@ from prefvec.plan.rates import PATH_FITS
 from prefvec.plan.shapes import Outline, OutlinePool
 from prefvec.profile import Profile
 from prefvec.study import CLASSIFIER_PAIRS, CLASSIFIER_TOKENS, JUDGES, Study
-from prefvec.summaries import combinations, pole_prompts
+from prefvec.summaries import combinations, pole_prompts, token_limit
 from prefvec.transfer import DIRECT
 from prefvec.transfer.methods import LEARNED as FITTED
 from prefvec.transfer.sites import SITE_RANDOM
@@ -213,7 +213,7 @@ def _scores(study: Study, model: Outline, questions, key: tuple, times: int) -> 
 
 def _summaries(study: Study, model: Outline) -> list[Work]:
     """What 01 has the model write, score and read again: pairs of summaries."""
-    chosen, limit = combinations(study, model), study.settings.max_new_tokens
+    chosen, limit = combinations(study, model), token_limit(study)
     if not chosen:
         return []
     key, n = ("summaries", study.trait.name, model.id), len(chosen)
