@@ -112,7 +112,7 @@ def notebook(
         if not equals:
             raise ConfigError(f"-p {item}: write it as name=value")
         given[key] = _value(value)
-    given = notebooks.from_root(given)
+    given = notebooks.found_files(given)
     path = notebooks.find_notebook(name)
     if profile:
         given = notebooks.profile_parameters(path, profile, given)

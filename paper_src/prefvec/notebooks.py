@@ -148,14 +148,14 @@ def execute(path: Path, given: dict[str, object], output: Path) -> Path:
     return output
 
 
-def from_root(given: dict[str, object]) -> dict[str, object]:
-    """Trait and task files that are given relative to the working directory, relative to the
-    repository, where a kernel runs."""
+def found_files(given: dict[str, object]) -> dict[str, object]:
+    """The parameters with trait and task files as absolute paths where the working directory is not
+    the repository, in which kernels run."""
     out = dict(given)
     for name in FILE_PARAMETERS:
         path = Path(str(given.get(name, "")))
-        if path.suffix and not path.is_absolute() and path.is_file():
-            out[name] = os.path.relpath(path, ROOT)
+        if path.suffix and path.is_file() and Path.cwd() != ROOT:
+            out[name] = str(path.absolute())
     return out
 
 

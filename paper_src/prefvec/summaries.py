@@ -23,7 +23,6 @@ from prefvec.study import Study
 from prefvec.tasks import Item, load_task
 from prefvec.vectors import SteeringVector, from_prompts
 
-
 LONGER = 3  # a summary may be so many times as long as an answer of the study
 
 
