@@ -8,6 +8,8 @@ import yaml
 from prefvec.errors import ConfigError, TraitError
 from prefvec.notebooks import checked_parameters, found_files
 from prefvec.paths import DATA, NOTEBOOKS, ROOT
+from prefvec.plan.shapes import OutlinePool
+from prefvec.plan.work import stages
 from prefvec.profile import Settings, load_profile
 from prefvec.study import Study
 from prefvec.tasks import TASKS, load_task
@@ -150,3 +152,18 @@ def test_a_trait_with_its_own_prompts_goes_with_the_main_task_alone(tmp_path):
     assert study(trait=str(path)).splits["evaluation"] == ["How wet is 2?", "How wet is 3?"]
     with pytest.raises(ConfigError, match="'rain' brings its own `test_prompts`: use task answer"):
         study(trait=str(path), task="summarise")
+
+
+def test_the_plan_counts_a_task_s_own_prompts():
+    def tokens(task):
+        profile = load_profile("summarise")
+        changed = profile.model_copy(update={"settings": {**profile.settings, "task": task}})
+        found = [w for s in stages(changed, OutlinePool(exact=False)) for w in s.work]
+        return {w.key: w.tokens for w in found if w.kind in ("generate", "capture")}
+
+    questions, articles = tokens("answer"), tokens("summarise")
+    same = {key for key in questions if key in articles}
+    assert {key[0] for key in same} == {"capture", "summaries"}  # alignment and the pairs of 01
+    assert all(questions[key] == articles[key] for key in same)
+    for key in set(questions) - same:  # the same work otherwise, on longer prompts
+        assert articles[(*key, "summarise")] > 2 * questions[key]
