@@ -17,6 +17,7 @@ from prefvec import pipeline
 from prefvec.notebooks import find_notebook, parameters_of, source_digest
 from prefvec.paths import RESULTS, ROOT, pair_name, slug
 from prefvec.profile import Profile
+from prefvec.tasks import load_task, task_file
 from prefvec.traits import TRAITS, load_trait
 
 PROFILE = Profile(**{k: v for k, v in config.items() if k in Profile.model_fields})
@@ -32,6 +33,11 @@ DATA = ["data/models.yaml", "data/prompts/questions.yaml", "data/prompts/styles.
 def trait_file(wildcards):
     name = TRAIT_OF[wildcards.trait]
     return name if "." in name else os.path.relpath(TRAITS / f"{name}.yaml", ROOT)
+
+
+def task_files(wildcards):
+    name = PROFILE.settings_of(TRAIT_OF[wildcards.trait]).get("task", "answer")
+    return [os.path.relpath(path, ROOT) for path in (task_file(name), load_task(name).items)]
 
 
 def code(notebook):
@@ -148,7 +154,10 @@ rule extract:
     input:
         ".prefvec/models/{model}",
         DATA,
+        "data/tasks/summarise.yaml",
+        "data/articles.jsonl",
         trait_file,
+        task_files,
         code("01_extract"),
     output:
         notebook=f"{OUT}/{{model}}/{{trait}}/notebooks/01_extract.ipynb",
@@ -172,6 +181,7 @@ rule validate:
         f"{OUT}/{{model}}/{{trait}}/manifest_01.json",
         DATA,
         trait_file,
+        task_files,
         code("02_validate"),
     output:
         notebook=f"{OUT}/{{model}}/{{trait}}/notebooks/02_validate.ipynb",
@@ -194,6 +204,7 @@ rule direct_transfer:
         models_of_pair,
         DATA,
         trait_file,
+        task_files,
         code("03_direct_transfer"),
     output:
         notebook=f"{OUT}/{{pair}}/{{trait}}/notebooks/03_direct_transfer.ipynb",
@@ -217,6 +228,7 @@ rule adapters:
         models_of_pair,
         DATA,
         trait_file,
+        task_files,
         code("04_adapters"),
     output:
         notebook=f"{OUT}/{{pair}}/{{trait}}/notebooks/04_adapters.ipynb",

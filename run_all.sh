@@ -30,7 +30,7 @@ usage: ./run_all.sh [options]
   --quick                  one pair (Qwen2.5 to SmolLM2), one trait
   (default)                profile paper: both directions, larger samples
   --full                   7B-class models on a GPU
-  --profile NAME           a profile of config/ (smoke, quick, paper, full) or a .yaml file
+  --profile NAME           a profile of config/ (smoke, quick, summarise, paper, full) or a .yaml file
   --source-model ID        another source; with --target-models, your own pairs
   --target-models A,B      targets, separated by commas
   --trait NAME             a built-in trait or a trait file

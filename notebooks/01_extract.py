@@ -21,6 +21,7 @@
 profile: str = "quick"  # folder of data/results that is written
 model: str = "qwen2.5-coder-0.5b-instruct"  # registry id, hub id, folder or .gguf
 trait: str = "verbosity"  # built-in trait, or path of a trait file
+task: str = "answer"  # answer, summarise, or path of a task file
 control_trait: str = "formality"  # the wrong trait sent through the same map
 device: str = "auto"  # auto, cpu, cuda, mps
 dtype: str = "auto"  # auto, float32, bfloat16, float16
@@ -32,6 +33,7 @@ n_alignment: int = 8  # questions of the alignment set; one pair of activations 
 n_selection: int = 8  # questions on which layer and dose are chosen
 n_choice: int = 8  # further questions, on which methods are compared and the best one is chosen
 n_evaluation: int = 24  # questions that the reported numbers come from
+num_pairs: int = 0  # pairs of summaries that the model writes itself, for saving and comparison
 n_random: int = 4  # norm-matched random directions
 max_new_tokens: int = 48  # limit of an answer, tokens
 layer_fractions: list = [0.44, 0.48]  # candidate depths, from 0 (first block) to 1 (last)
@@ -43,10 +45,12 @@ penalties: list = [0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0]  # ridge λ, i
 import numpy as np
 import pandas as pd
 
+from prefvec import summaries
 from prefvec.activations import Prompt, capture
+from prefvec.metrics.trait import UNITS
 from prefvec.paths import slug
 from prefvec.profile import Settings
-from prefvec.report import figures
+from prefvec.report import figures, views
 from prefvec.report.run import Run
 from prefvec.study import Study
 from prefvec.vectors import split_half_cosine
@@ -92,6 +96,37 @@ agreement = split_half_cosine(
 )
 middle = study.candidate_layers(loaded)[-1]
 print(f"split-half cosine at layer {middle}: {agreement[middle]:.2f}")
+
+# %% [markdown]
+# ## In the model's own words
+#
+# With `num_pairs`, the model also writes the contrast: each article summarised under the positive and
+# under the negative instruction (`summary_pairs/pairs.jsonl`). Ratio and difference say whether the model
+# does what it is told; where many texts are cut at the limit, the ratio is too near to 1. The vector of
+# the texts (mean over a summary's tokens, after the same neutral prompt) is another estimate of the trait;
+# its cosine to the vector of the prompts says how far the two agree. Steering uses the prompts' vector.
+
+# %%
+pairs = summaries.write_pairs(study, loaded)
+if pairs:
+    summaries.save(pairs, run.folder / "summary_pairs" / "pairs.jsonl")
+    contrast = summaries.contrast(study, loaded, pairs)
+    of_texts = summaries.text_vector(study, loaded, pairs, [middle])
+    of_texts.save(run.folder / "summary_pairs" / "text_vector")
+    cosine = float(of_texts.at(middle) @ vector.at(middle)) / (
+        of_texts.norm(middle) * vector.norm(middle)
+    )
+    print(
+        f"{contrast.n} pairs: length ratio {views.plain(contrast.ratio)}, score difference "
+        f"{views.plain(contrast.difference)} {UNITS[study.trait.measure]}; cut at the limit: "
+        f"{contrast.truncated[0]:.0%} and {contrast.truncated[1]:.0%}; "
+        f"cosine to the prompts' vector at layer {middle}: {cosine:.2f}"
+    )
+    run.number("summary_pairs.n", contrast.n)
+    run.number("summary_pairs.ratio", contrast.ratio)
+    run.number("summary_pairs.difference", contrast.difference)
+    run.number("summary_pairs.cosine", cosine)
+pd.DataFrame(pairs).head(3)
 
 # %%
 path = vector.save(run.folder / "preference_vector")

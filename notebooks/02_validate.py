@@ -19,6 +19,7 @@
 profile: str = "quick"  # folder of data/results that is written
 model: str = "qwen2.5-coder-0.5b-instruct"  # registry id, hub id, folder or .gguf
 trait: str = "verbosity"  # built-in trait, or path of a trait file
+task: str = "answer"  # answer, summarise, or path of a task file
 control_trait: str = "formality"  # the wrong trait sent through the same map
 device: str = "auto"  # auto, cpu, cuda, mps
 dtype: str = "auto"  # auto, float32, bfloat16, float16

@@ -23,6 +23,7 @@ profile: str = "quick"  # folder of data/results that is written
 source: str = "qwen2.5-coder-0.5b-instruct"  # model the vector is found in
 target: str = "smollm2-135m-instruct"  # model it is carried to
 trait: str = "verbosity"  # built-in trait, or path of a trait file
+task: str = "answer"  # answer, summarise, or path of a task file
 control_trait: str = "formality"  # the wrong trait sent through the same map
 device: str = "auto"  # auto, cpu, cuda, mps
 dtype: str = "auto"  # auto, float32, bfloat16, float16
@@ -230,6 +231,6 @@ quality = quality.assign(
 records += result_records(study, site, quality, [c for c in quality if c not in ("method", "dose")])
 run.close(
     study, records=records, site=site._asdict(), maps=maps.diagnostics, path=maps.path.rows(),
-    choice=views.choice_records(compared, dose), kl=curve.to_dict("records"), kl_doses=matched,
+    choice=views.choice_records(compared, dose), kl=curve.to_dict("records"), kl_doses=also,
     truth=[] if truth is None else truth.to_dict("records"),
 )  # fmt: skip

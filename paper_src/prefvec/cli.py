@@ -23,7 +23,7 @@ ProfileName = Annotated[str, typer.Option(help="a profile of config/, or a .yaml
 Source = Annotated[str | None, typer.Option(help="source instead of the profile's")]
 Targets = Annotated[str | None, typer.Option(help="targets, separated by commas")]
 TraitName = Annotated[str | None, typer.Option(help="a built-in trait or a trait file")]
-NumPairs = Annotated[int | None, typer.Option(help="evaluation questions per cell")]
+NumPairs = Annotated[int | None, typer.Option(help="evaluation prompts per cell (n_evaluation)")]
 Layer = Annotated[int | None, typer.Option(help="source layer")]
 Cores = Annotated[int, typer.Option(help="processor cores (0: all; of one job on a cluster)")]
 NoPdf = Annotated[bool, typer.Option("--no-pdf", help="without LaTeX")]
@@ -112,6 +112,7 @@ def notebook(
         if not equals:
             raise ConfigError(f"-p {item}: write it as name=value")
         given[key] = _value(value)
+    given = notebooks.found_files(given)
     path = notebooks.find_notebook(name)
     if profile:
         given = notebooks.profile_parameters(path, profile, given)
@@ -147,6 +148,7 @@ def _chosen(
     """The profile with the reader's overrides; models and traits checked before anything starts."""
     from prefvec import pipeline
     from prefvec.models.registry import require_white_box, resolve
+    from prefvec.tasks import load_task
     from prefvec.traits import load_trait
 
     if quick and full:
@@ -158,6 +160,7 @@ def _chosen(
         require_white_box(resolve(model))
     for each in chosen.traits:
         load_trait(each)
+        load_task(chosen.settings_for(*chosen.pairs[0], each).task)
     return chosen
 
 

@@ -26,7 +26,7 @@ class FetchError(PrefvecError):
 
 
 class TraitError(PrefvecError):
-    """A trait or prompt file is malformed, or its splits overlap."""
+    """A trait, task or prompt file is malformed, or its splits overlap."""
 
 
 class VectorError(PrefvecError):

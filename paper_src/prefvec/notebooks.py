@@ -16,11 +16,13 @@ from prefvec.models.registry import require_white_box, resolve
 from prefvec.paths import NOTEBOOKS, ROOT
 from prefvec.profile import Settings, load_profile, suggest
 from prefvec.store import canonical_hash
+from prefvec.tasks import load_task
 from prefvec.traits import load_trait
 
 KERNEL_STARTS = 3
 MODEL_PARAMETERS = ("source", "target", "model")
 TRAIT_PARAMETERS = ("trait", "control_trait")
+FILE_PARAMETERS = (*TRAIT_PARAMETERS, "task")
 
 
 def find_notebook(name: str) -> Path:
@@ -87,6 +89,8 @@ def checked_parameters(path: Path, given: dict[str, object]) -> dict[str, object
     for name in TRAIT_PARAMETERS:
         if name in values:
             load_trait(str(values[name]))
+    if "task" in values:
+        load_task(str(values["task"]))
     known = {k: v for k, v in values.items() if k in Settings.model_fields}
     model = values.get("model", "unset")
     Settings.checked({"source": model, "target": model, **known})
@@ -144,13 +148,24 @@ def execute(path: Path, given: dict[str, object], output: Path) -> Path:
     return output
 
 
+def found_files(given: dict[str, object]) -> dict[str, object]:
+    """The parameters with trait and task files as absolute paths where the working directory is not
+    the repository, in which kernels run."""
+    out = dict(given)
+    for name in FILE_PARAMETERS:
+        path = Path(str(given.get(name, "")))
+        if path.suffix and path.is_file() and Path.cwd() != ROOT:
+            out[name] = str(path.absolute())
+    return out
+
+
 def profile_parameters(path: Path, profile: str, chosen: dict[str, object]) -> dict[str, object]:
     """A profile's settings as far as the notebook declares them, and what was chosen on top."""
     declared = parameters_of(path)
-    settings = load_profile(profile).settings
-    values = {k: v for k, v in settings.items() if k in declared}
+    chosen_profile = load_profile(profile)
+    values = {k: v for k, v in chosen_profile.settings.items() if k in declared}
     if "profile" in declared:
-        values["profile"] = profile
+        values["profile"] = chosen_profile.name
     return {**values, **chosen}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from prefvec.activations import Prompt, capture
 from prefvec.errors import ConfigError
 from prefvec.generation import Request, generate
-from prefvec.metrics.classifier import TraitClassifier, fit_classifier
+from prefvec.metrics.classifier import FOLDS, TraitClassifier, fit_classifier
 from prefvec.models.architecture import matching_layer
 from prefvec.models.load import LoadedModel, ModelPool
 from prefvec.models.materialise import fingerprint, materialise
@@ -20,6 +20,7 @@ from prefvec.models.prompt import Example
 from prefvec.models.registry import require_white_box, resolve
 from prefvec.profile import Settings
 from prefvec.store import Store
+from prefvec.tasks import load_task
 from prefvec.traits import (
     Trait,
     check_disjoint,
@@ -58,15 +59,25 @@ class Study:
         if self.control_trait.name == self.trait.name:
             other = "silly" if self.trait.name == "formality" else "formality"
             self.control_trait = load_trait(other)
-        chosen = load_questions("selection", settings.n_selection + settings.n_choice)
+        if self.trait.measure == "classifier" and settings.n_extraction < FOLDS:
+            raise ConfigError(
+                f"trait '{self.trait.name}' is scored by a classifier, which needs {FOLDS} prompts of "
+                f"the extraction split: n_extraction is {settings.n_extraction}, set it to {FOLDS}"
+            )
+        self.task = load_task(settings.task)
+        chosen = self.task.prompts("selection", settings.n_selection + settings.n_choice)
         self.splits = {
-            "extraction": load_questions("extraction", settings.n_extraction),
+            "extraction": self.task.prompts("extraction", settings.n_extraction),
             "alignment": load_questions("alignment", settings.n_alignment),
             "selection": chosen[: settings.n_selection],
             "choice": chosen[settings.n_selection :],
-            "evaluation": load_questions("evaluation", settings.n_evaluation),
+            "evaluation": self.task.prompts("evaluation", settings.n_evaluation),
         }
         if self.trait.test_prompts:
+            if self.task.name != "answer":
+                raise ConfigError(
+                    f"trait '{self.trait.name}' brings its own `test_prompts`: use task answer"
+                )
             tests = list(self.trait.test_prompts)
             half = len(tests) // 2
             if half < 2:
@@ -165,7 +176,7 @@ class Study:
     @cached_property
     def classifier(self) -> TraitClassifier:
         """The trait's classifier, trained on what the embedded chat models write under its opposite
-        instructions, on the extraction questions. It depends on the trait, not on the pair."""
+        instructions, on the extraction prompts. It depends on the trait and the task, not on the pair."""
         pairs = self.trait.instructions[:CLASSIFIER_PAIRS]
         questions = self.splits["extraction"]
 

@@ -129,7 +129,7 @@ def load_trait(name: str | Path) -> Trait:
         raise TraitError(
             f"unknown trait '{name}': use a built-in one ({known}) or the path of a trait file"
         )
-    raw = _read_yaml(path)
+    raw = read_yaml(path)
     if not isinstance(raw, dict):
         raise TraitError(f"trait file {path}: it must be a mapping with `name`, `instructions`, …")
     try:
@@ -151,7 +151,7 @@ def load_questions(split: str, limit: int | None = None) -> list[str]:
 
 def load_styles(excluding_trait: str | None = None, limit: int | None = None) -> list[Styled]:
     """Alignment styles, without those tagged as close to a trait."""
-    raw = _read_yaml(STYLES_FILE)
+    raw = read_yaml(STYLES_FILE)
     try:
         questions = raw["questions"]
         styles = [Style(**entry) for entry in raw["styles"]]
@@ -177,7 +177,7 @@ def load_styles(excluding_trait: str | None = None, limit: int | None = None) ->
 
 def neutral_examples() -> tuple[Example, ...]:
     """Plain question/answer examples after which a base model is asked neutrally."""
-    raw = _read_yaml(STYLES_FILE)
+    raw = read_yaml(STYLES_FILE)
     try:
         return tuple(Example(q, a) for q, a in zip(raw["questions"], raw["neutral"], strict=True))
     except (TypeError, KeyError, ValueError) as error:
@@ -186,7 +186,7 @@ def neutral_examples() -> tuple[Example, ...]:
 
 @lru_cache
 def _questions() -> dict[str, tuple[str, ...]]:
-    raw = _read_yaml(QUESTIONS_FILE)
+    raw = read_yaml(QUESTIONS_FILE)
     if not isinstance(raw, dict) or set(raw) != set(SPLITS):
         raise TraitError(f"{QUESTIONS_FILE}: it must have exactly the splits {', '.join(SPLITS)}")
     check_disjoint(raw)
@@ -212,7 +212,8 @@ def check_disjoint(splits: dict[str, list[str]]) -> dict[str, str]:
     return {split: canonical_hash(sorted(prompts))[:16] for split, prompts in splits.items()}
 
 
-def _read_yaml(path: Path) -> object:
+def read_yaml(path: Path) -> object:
+    """What a YAML file holds. Raises TraitError naming the file."""
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:

@@ -228,12 +228,29 @@ def extract(
 
     Raises TraitError for a trait that the model can't be asked for, VectorError for a method.
     """
+    positive, negative = contrast_prompts(loaded, trait, questions, n_instructions)
+    return from_prompts(
+        loaded, trait, positive, negative, layers, method, pooling, component, store
+    )
+
+
+def from_prompts(
+    loaded: LoadedModel,
+    trait: Trait,
+    positive: Sequence[Prompt],
+    negative: Sequence[Prompt],
+    layers: Sequence[int],
+    method: str = "mean",
+    pooling: Pooling = "last",
+    component: Component = "residual",
+    store: Store | None = None,
+) -> SteeringVector:
+    """The vector of given prompts, `positive[i]` and `negative[i]` a pair; the rest as `extract`."""
     if method not in AGGREGATORS:
         raise VectorError(f"extraction method '{method}' is unknown: use {', '.join(AGGREGATORS)}")
-    positive, negative = contrast_prompts(loaded, trait, questions, n_instructions)
     both = capture(
         loaded,
-        positive + negative,
+        [*positive, *negative],
         layers,
         component,
         pooling,
@@ -251,7 +268,7 @@ def extract(
         width=loaded.width,
         trait=trait.name,
         trait_digest=trait.digest,
-        data_hash=canonical_hash([p.ids for p in positive + negative])[:16],
+        data_hash=canonical_hash([p.ids for p in [*positive, *negative]])[:16],
         method=method,
         pooling=pooling,
         component=component,

@@ -13,6 +13,7 @@ from prefvec.errors import TraitError
 from prefvec.metrics.content import encode
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)  # inverse penalties tried, C of scikit-learn
+FOLDS = 5  # and so the fewest questions that a classifier can be trained on
 
 
 class TraitClassifier(NamedTuple):
@@ -38,7 +39,7 @@ def fit_classifier(
     negative: Sequence[str],
     groups: Sequence[str],
     seed: int = 0,
-    folds: int = 5,
+    folds: int = FOLDS,
 ) -> TraitClassifier:
     """Fit on texts of both poles; `groups[i]` names what positive[i] and negative[i] have in common
     (the question). Raises TraitError when there is too little to fit."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psutil
 
+from prefvec.notebooks import find_notebook, parameters_of
 from prefvec.paths import DATA, RESULTS
 from prefvec.plan.costs import MIB, Costs, disk, fresh
 from prefvec.plan.rates import Rates, assumed, measured
@@ -172,8 +173,10 @@ def _manifest(profile: Profile, stage: Stage) -> dict | None:
         if not settings:
             continue
         wanted = profile.settings_for(settings["source"], settings["target"], settings["trait"])
-        # A setting that is newer than the run had its default then.
-        return manifest if settings.items() <= wanted.model_dump().items() else None
+        # A setting that is newer than the run had its default then; others are not the stage's.
+        declared = parameters_of(find_notebook(stage.notebook))
+        read = {k: v for k, v in settings.items() if k in declared}
+        return manifest if read.items() <= wanted.model_dump().items() else None
     return None
 
 

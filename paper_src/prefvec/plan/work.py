@@ -13,6 +13,7 @@ from prefvec.plan.rates import PATH_FITS
 from prefvec.plan.shapes import Outline, OutlinePool
 from prefvec.profile import Profile
 from prefvec.study import CLASSIFIER_PAIRS, CLASSIFIER_TOKENS, JUDGES, Study
+from prefvec.summaries import combinations, pole_prompts, token_limit
 from prefvec.transfer import DIRECT
 from prefvec.transfer.methods import LEARNED as FITTED
 from prefvec.transfer.sites import SITE_RANDOM
@@ -92,8 +93,10 @@ def stages(profile: Profile, pool: OutlinePool, pdf: bool = True) -> list[Stage]
 def _model_stages(study: Study, fetched: str) -> list[Stage]:
     model, name = study.source, f"{slug(study.settings.source)}/{study.trait.name}"
     plain = _capture(study, model, "plain extraction", _plain(study, model, "extraction"), None)
+    written = _summaries(study, model)
+    read = tuple(dict.fromkeys((model.id, *(w.model for w in written))))
     extracted = Stage(
-        "extract", name, "01", (model.id,), (_vector(study, model), plain), (fetched,)
+        "extract", name, "01", read, (_vector(study, model), plain, *written), (fetched,)
     )
     layers, doses = study.candidate_layers(model), study.settings.doses
     steered = [(("own", layer, dose), layer) for layer in layers for dose in doses]
@@ -183,24 +186,52 @@ def _sweep(study: Study, model: Outline, conditions, split: str, instruction=Fal
         # Blocks up to the first steered one see a prompt once, whatever the conditions.
         shared = 0.0 if layer is None else layer / model.n_layers
         trait = () if condition == ("unsteered",) else (study.trait.name,)
-        key = ("generate", model.id, split, limit, *trait, *condition)
+        key = ("generate", model.id, split, limit, *trait, *condition, *_task(study))
         work.append(
             Work("generate", key, model.id, len(questions), _computed(prompts), limit, 1 - shared)
         )
+    return work + _scores(study, model, questions, (split, *(c for c, _, _ in asked)), len(asked))
+
+
+def _scores(study: Study, model: Outline, questions, key: tuple, times: int) -> list[Work]:
+    """The trait's scores of `times` answers to each question, where models are needed for them."""
     if study.trait.measure == "classifier":
-        work += [_classifier_texts(study, name) for name in JUDGES]
-    if study.trait.measure == "likelihood":
-        judge, rows = study.judge_of(model), len(asked) * len(questions)
-        prompts = [
-            tuple(judge.prompt.encode(judge.prompt.render(q, system=side)))
-            for side in (study.trait.instructions[0].positive, study.trait.instructions[0].negative)
-            for q in questions
-        ]
-        read = min(limit, JUDGED_TOKENS)
-        tokens = len(asked) * sum(map(len, prompts)) + 2 * rows * read
-        key = ("score", study.trait.name, split, *(c for c, _, _ in asked), model.id, judge.id)
-        work.append(Work("score", key, judge.id, 2 * rows, tokens, logits=2 * rows * read))
-    return work
+        return [_classifier_texts(study, name) for name in JUDGES]
+    if study.trait.measure != "likelihood":
+        return []
+    judge, rows = study.judge_of(model), times * len(questions)
+    prompts = [
+        tuple(judge.prompt.encode(judge.prompt.render(q, system=side)))
+        for side in (study.trait.instructions[0].positive, study.trait.instructions[0].negative)
+        for q in questions
+    ]
+    read = min(study.settings.max_new_tokens, JUDGED_TOKENS)
+    tokens = times * sum(map(len, prompts)) + 2 * rows * read
+    key = ("score", study.trait.name, *key, *_task(study), model.id, judge.id)
+    return [Work("score", key, judge.id, 2 * rows, tokens, logits=2 * rows * read)]
+
+
+def _summaries(study: Study, model: Outline) -> list[Work]:
+    """What 01 has the model write, score and read again: pairs of summaries."""
+    chosen, limit = combinations(study, model), token_limit(study)
+    if not chosen:
+        return []
+    key, n = ("summaries", study.trait.name, model.id), len(chosen)
+    articles = [article.prompt for article, _ in chosen]
+    work = []
+    for pole in ("positive", "negative"):
+        tokens = _computed(pole_prompts(study, model, pole))
+        work.append(Work("generate", (*key, pole), model.id, n, tokens, limit))
+    layer = study.candidate_layers(model)[-1]
+    read = 2 * (sum(len(study.plain_prompt(model, a)) for a in articles) + n * limit)
+    kept, depth = 2 * n * model.width * 4, (layer + 1) / model.n_layers
+    work.append(Work("capture", (*key, layer), model.id, 2 * n, read, depth=depth, kept=kept))
+    return work + _scores(study, model, articles, ("summaries",), 2)
+
+
+def _task(study: Study) -> tuple[str, ...]:
+    """What the key of work on a task's prompts ends with: traits of a profile may differ in task."""
+    return () if study.task.name == "answer" else (study.task.name,)
 
 
 def _classifier_texts(study: Study, name: str) -> Work:
@@ -212,7 +243,7 @@ def _classifier_texts(study: Study, name: str) -> Work:
         for told in (pair.positive, pair.negative)
         for q in study.splits["extraction"]
     ]
-    key = ("classifier", study.trait.name, name)
+    key = ("classifier", study.trait.name, name, *_task(study))
     return Work("generate", key, name, len(prompts), _computed(prompts), CLASSIFIER_TOKENS)
 
 
@@ -241,7 +272,8 @@ def _contrast(study: Study, model: Outline, trait) -> list[tuple]:
 def _capture(study: Study, model: Outline, label: str, prompts: list, layers) -> Work:
     chosen = list(range(model.n_layers)) if layers is None else layers
     kept = len(prompts) * len(chosen) * model.width * 4
-    key = ("capture", model.id, label, *chosen)
+    task = () if label.startswith("alignment") else _task(study)
+    key = ("capture", model.id, label, *chosen, *task)
     depth = (max(chosen) + 1) / model.n_layers
     tokens = _computed(prompts)
     return Work("capture", key, model.id, len(prompts), tokens, depth=depth, kept=kept)

@@ -87,6 +87,7 @@ def result_records(
                     "source": s.source,
                     "target": s.target,
                     "trait": study.trait.name,
+                    "task": study.task.name,
                     "method": row["method"],
                     "dose": row.get("dose"),
                     "dose_unit": "own-vector length",

@@ -1,5 +1,7 @@
 """Summaries as a reader sees them: a table for the notebook and the same one for LaTeX."""
 
+from textwrap import shorten
+
 import pandas as pd
 
 from prefvec.report.figures import label
@@ -64,7 +66,8 @@ def examples(answers: pd.DataFrame, dose: float, methods: list[str], n: int) -> 
     chosen = answers[(zero | (answers.dose == dose)) & answers.method.isin(methods)]
     wide = chosen.pivot(index="question", columns="method", values="text")
     order = list(dict.fromkeys(answers.question))[:n]
-    return wide.loc[order, methods].T.style.set_properties(
+    shown = wide.loc[order, methods].rename(index=lambda prompt: shorten(prompt, 200))
+    return shown.T.style.set_properties(
         **{"text-align": "left", "white-space": "pre-wrap", "vertical-align": "top"}
     )
 
