@@ -44,9 +44,10 @@ import numpy as np
 import pandas as pd
 
 from prefvec.activations import Prompt, capture
+from prefvec.extraction import compare_ways
 from prefvec.paths import slug
 from prefvec.profile import Settings
-from prefvec.report import figures
+from prefvec.report import figures, views
 from prefvec.report.run import Run
 from prefvec.study import Study
 from prefvec.vectors import split_half_cosine
@@ -93,12 +94,31 @@ agreement = split_half_cosine(
 middle = study.candidate_layers(loaded)[-1]
 print(f"split-half cosine at layer {middle}: {agreement[middle]:.2f}")
 
+# %% [markdown]
+# ## Other ways to extract
+#
+# From the same pairs: first principal component of the differences, a single pair (ActAdd). From other
+# places, at the candidate layers: the mean over the model's own answers, the outputs of the attention
+# and of the MLP of the block. All against the difference in means above. Notebook 02 steers with them.
+
+# %%
+ways = compare_ways(study, loaded)
+run.figure(figures.extraction_ways(ways, f"{study.trait.name} in {model}"), "extraction_methods")
+
+# %%
+at_candidates = ways[ways.layer.isin(study.candidate_layers(loaded))]
+at_candidates.set_index(["layer", "way"]).sort_index(level=0, sort_remaining=False).round(2)
+
 # %%
 path = vector.save(run.folder / "preference_vector")
 run.number("pairs", vector.card.n_pairs)
 run.number("split_half_cosine", agreement[middle])
+for row in ways[ways.layer == middle].itertuples():
+    run.number(f"extraction.cosine.{row.way.lower().replace(' ', '_')}", row.cosine)
 run.close(
-    study, records=norms.assign(split_half_cosine=norms.layer.map(agreement)).to_dict("records")
+    study,
+    records=norms.assign(split_half_cosine=norms.layer.map(agreement)).to_dict("records"),
+    ways=views.plain_records(ways),
 )
 norms.assign(split_half_cosine=norms.layer.map(agreement)).round(2).iloc[
     :: max(1, loaded.n_layers // 10)

@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from prefvec.batching import shared_beginnings
+from prefvec.metrics.gold import load_gold
 from prefvec.paths import pair_name, slug
 from prefvec.plan.rates import PATH_FITS
 from prefvec.plan.shapes import Outline, OutlinePool
 from prefvec.profile import Profile
-from prefvec.study import CLASSIFIER_PAIRS, CLASSIFIER_TOKENS, JUDGES, Study
-from prefvec.transfer import DIRECT
+from prefvec.study import CLASSIFIER_PAIRS, CLASSIFIER_TOKENS, JUDGES, RESPONSE_PAIRS, Study
+from prefvec.transfer import DIRECT, UNSCALED
 from prefvec.transfer.methods import LEARNED as FITTED
 from prefvec.transfer.sites import SITE_RANDOM
+from prefvec.validation import OTHER_METHODS
 from prefvec.vectors import contrast_prompts
 
 LEARNED = (*FITTED, "shuffled_pairing", "wrong_trait")
@@ -92,19 +94,63 @@ def stages(profile: Profile, pool: OutlinePool, pdf: bool = True) -> list[Stage]
 def _model_stages(study: Study, fetched: str) -> list[Stage]:
     model, name = study.source, f"{slug(study.settings.source)}/{study.trait.name}"
     plain = _capture(study, model, "plain extraction", _plain(study, model, "extraction"), None)
-    extracted = Stage(
-        "extract", name, "01", (model.id,), (_vector(study, model), plain), (fetched,)
-    )
-    layers, doses = study.candidate_layers(model), study.settings.doses
-    steered = [(("own", layer, dose), layer) for layer in layers for dose in doses]
-    conditions = [(("unsteered",), None), *steered]
-    answers = _sweep(study, model, conditions, "selection")
-    models = tuple(dict.fromkeys(w.model for w in answers)) if answers else (model.id,)
+    work = (_vector(study, model), plain, *_other_ways(study, model))
+    extracted = Stage("extract", name, "01", (model.id,), work, (fetched,))
+    own, conditions = _own_effect(study, model)
+    layer, dose = study.candidate_layers(model)[-1], study.settings.doses[-1]
+    others = [((method, layer, dose), layer) for method in OTHER_METHODS]
+    work = (
+        _vector(study, model), *_gold(study, model), *own,
+        *_sweep(study, model, others, "selection"),
+    )  # fmt: skip
+    models = tuple(dict.fromkeys(w.model for w in work))
     validated = Stage(
-        "validate", name, "02", models, (_vector(study, model), *answers), (extracted.id,),
-        answers=len(conditions) * len(study.splits["selection"]),
+        "validate", name, "02", models, work, (extracted.id,),
+        answers=(conditions + len(others)) * len(study.splits["selection"]),
     )  # fmt: skip
     return [extracted, validated]
+
+
+def _own_effect(study: Study, model: Outline) -> tuple[list[Work], int]:
+    """`validate`: answers under the model's own vector, and how many conditions they have."""
+    layers, doses = study.candidate_layers(model), study.settings.doses
+    conditions = [(("own", layer, dose), layer) for layer in layers for dose in doses]
+    conditions.insert(0, (("unsteered",), None))
+    return _sweep(study, model, conditions, "selection"), len(conditions)
+
+
+def _other_ways(study: Study, model: Outline) -> list[Work]:
+    """`compare_ways`: the sublayers' outputs on the contrast prompts, and the model's own answers."""
+    layers = study.candidate_layers(model)
+    label = f"sublayers {study.trait.name}"
+    sublayers = _capture(study, model, label, _contrast(study, model, study.trait), layers)
+    work = [sublayers._replace(kept=2 * sublayers.kept)]
+    questions = study.splits["extraction"]
+    poles = contrast_prompts(model, study.trait, questions, RESPONSE_PAIRS)
+    prompts, written = [p.ids for pole in poles for p in pole], 0
+    if not study.trait.positive_texts:
+        written = CLASSIFIER_TOKENS
+        key = ("texts", study.trait.name, model.id, 0)
+        tokens = _computed(prompts)
+        work.append(Work("generate", key, model.id, len(prompts), tokens, written))
+    read = _capture(study, model, f"answers {study.trait.name}", prompts, layers)
+    # A mean is taken over each row's own pass: nothing is shared.
+    return [*work, read._replace(tokens=sum(len(p) + written for p in prompts))]
+
+
+def _gold(study: Study, model: Outline) -> list[Work]:
+    """Labelled texts under opposite instructions, read by the judge."""
+    trait, pairs = study.trait, load_gold(study.trait.name)
+    if not pairs or not trait.instructions:
+        return []
+    judge, first = study.judge_of(model), trait.instructions[0]
+    encode, render = judge.prompt.encode, judge.prompt.render
+    texts = [(p.question, t) for p in pairs for t in (p.positive, p.negative)]
+    read = [min(JUDGED_TOKENS, len(encode(text))) for _, text in texts] * 2
+    prompts = [len(encode(render(q, system=s))) for s in (first.positive, first.negative) for q, _ in texts]  # fmt: skip
+    key = ("gold", trait.name, judge.id)
+    logits = sum(read)
+    return [Work("score", key, judge.id, len(read), sum(prompts) + logits, logits=logits)]
 
 
 def _pair_stages(study: Study, fetched: tuple[str, ...]) -> list[Stage]:
@@ -113,11 +159,13 @@ def _pair_stages(study: Study, fetched: tuple[str, ...]) -> list[Stage]:
     site = _site(study)
     out = []
     for rule, notebook, methods in (
-        ("direct_transfer", "03", DIRECT),
+        ("direct_transfer", "03", (*DIRECT, UNSCALED)),
         ("adapters", "04", LEARNED),
     ):
         answers, rows = _evaluation(study, methods, CURVES[rule])
         work = [*site, *answers]
+        if rule == "direct_transfer" and study.settings.intervention_layer < 0:
+            work += _own_effect(study, study.target)[0]
         if rule == "adapters":
             wrong = study.layers_of(study.source)
             trait = study.control_trait
@@ -188,7 +236,7 @@ def _sweep(study: Study, model: Outline, conditions, split: str, instruction=Fal
             Work("generate", key, model.id, len(questions), _computed(prompts), limit, 1 - shared)
         )
     if study.trait.measure == "classifier":
-        work += [_classifier_texts(study, name) for name in JUDGES]
+        work += [w for name in JUDGES for w in _classifier_texts(study, name)]
     if study.trait.measure == "likelihood":
         judge, rows = study.judge_of(model), len(asked) * len(questions)
         prompts = [
@@ -203,17 +251,20 @@ def _sweep(study: Study, model: Outline, conditions, split: str, instruction=Fal
     return work
 
 
-def _classifier_texts(study: Study, name: str) -> Work:
-    """What a chat model writes under opposite instructions, to train the trait's classifier."""
-    model = study.pool.get(name)
-    prompts = [
-        tuple(model.prompt.encode(model.prompt.render(q, system=told)))
-        for pair in study.trait.instructions[:CLASSIFIER_PAIRS]
-        for told in (pair.positive, pair.negative)
-        for q in study.splits["extraction"]
-    ]
-    key = ("classifier", study.trait.name, name)
-    return Work("generate", key, name, len(prompts), _computed(prompts), CLASSIFIER_TOKENS)
+def _classifier_texts(study: Study, name: str) -> list[Work]:
+    """What a chat model writes under opposite instructions, to train the trait's classifier: one piece
+    an instruction pair (the first is read for mean-response pooling too)."""
+    model, work = study.pool.get(name), []
+    for i, pair in enumerate(study.trait.instructions[:CLASSIFIER_PAIRS]):
+        prompts = [
+            tuple(model.prompt.encode(model.prompt.render(q, system=told)))
+            for told in (pair.positive, pair.negative)
+            for q in study.splits["extraction"]
+        ]
+        key = ("texts", study.trait.name, name, i)
+        tokens = _computed(prompts)
+        work.append(Work("generate", key, name, len(prompts), tokens, CLASSIFIER_TOKENS))
+    return work
 
 
 def _perplexity(study: Study) -> Work:
