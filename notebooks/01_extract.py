@@ -62,6 +62,7 @@ print(f"{model}: {loaded.n_layers} blocks, width {loaded.width}, {loaded.dtype},
 # ## The vector at every layer
 
 # %%
+ways = compare_ways(study, loaded)  # one pass reads all that is compared below, the vector with it
 vector = study.vector(loaded)
 print(f"{vector.card.n_pairs} pairs; +v points to '{study.trait.poles.positive}'")
 plain = [Prompt(study.plain_prompt(loaded, q)) for q in study.splits["extraction"]]
@@ -98,11 +99,11 @@ print(f"split-half cosine at layer {middle}: {agreement[middle]:.2f}")
 # ## Other ways to extract
 #
 # From the same pairs: first principal component of the differences, a single pair (ActAdd). From other
-# places, at the candidate layers: the mean over the model's own answers, the outputs of the attention
-# and of the MLP of the block. All against the difference in means above. Notebook 02 steers with them.
+# places, at the candidate layers: the mean over the model's own answers (to the first instruction pair
+# alone), the outputs of the block's attention and of its MLP. All against the difference in means above.
+# A cosine says how alike directions are, not how well they steer: notebook 02 steers with the first two.
 
 # %%
-ways = compare_ways(study, loaded)
 run.figure(figures.extraction_ways(ways, f"{study.trait.name} in {model}"), "extraction_methods")
 
 # %%

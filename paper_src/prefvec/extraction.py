@@ -39,17 +39,16 @@ def compare_ways(study: Study, loaded: LoadedModel) -> pd.DataFrame:
     `PCA` and `ActAdd` read what the vector was made from, at every block; `mean response` averages
     over the model's own answers to the prompts of the first instruction pair (Chen et al. 2025); it
     and the sublayers' outputs are read at the candidate layers. A sublayer that the architecture does
-    not show, or answers that are all empty, are left out.
+    not show, or answers that are all empty, are left out. One pass reads all that is at the last
+    prompt token, `Study.vector` with it: what comes first computes it.
     """
     every, few = range(loaded.n_layers), study.candidate_layers(loaded)
     questions, count = study.splits["extraction"], study.settings.n_instructions
     prompts = contrast_prompts(loaded, study.trait, questions, count)
-    sites = [Site(layer) for layer in every]
-    found = {"last": (len(prompts[0]), _read(study, loaded, prompts, sites, "last"))}
     parts = [c for c in ("attention", "mlp") if getattr(loaded.hooks, c)]
-    sublayers = [Site(layer, component) for component in parts for layer in few]
-    if sublayers:
-        found["last"][1].update(_read(study, loaded, prompts, sublayers, "last"))
+    sites = [Site(layer) for layer in every]
+    sites += [Site(layer, component) for component in parts for layer in few]
+    found = {"last": (len(prompts[0]), _read(study, loaded, prompts, sites, "last"))}
     answers = study.answered(loaded)
     if answers[0]:
         shallow = [Site(layer) for layer in few]
@@ -84,5 +83,5 @@ def describe(
 
 
 def _read(study: Study, loaded: LoadedModel, poles, sites: list[Site], pooling) -> dict:
-    label = f"{sites[0].component} · {pooling}"
+    label = f"extract {study.trait.name}"
     return capture_sites(loaded, [*poles[0], *poles[1]], sites, pooling, study.store, label=label)

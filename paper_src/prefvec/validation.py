@@ -59,7 +59,11 @@ def verdicts(validity: pd.DataFrame, trait: str) -> list[str]:
         ]
     return [
         f"{row.score}: AUC {row.auc.value:.2f} [{row.auc.low:.2f}, {row.auc.high:.2f}], "
-        + ("fit" if row.fit else "UNFIT: its interval reaches 0.5, so what it says means nothing")
+        + (
+            "fit"
+            if row.fit
+            else "UNFIT: its interval reaches 0.5, it does not measure the trait here"
+        )
         for row in validity.itertuples()
     ]
 

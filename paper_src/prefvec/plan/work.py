@@ -124,7 +124,7 @@ def _other_ways(study: Study, model: Outline) -> list[Work]:
     layers = study.candidate_layers(model)
     label = f"sublayers {study.trait.name}"
     sublayers = _capture(study, model, label, _contrast(study, model, study.trait), layers)
-    work = [sublayers._replace(kept=2 * sublayers.kept)]
+    work = [sublayers._replace(tokens=0, kept=2 * sublayers.kept)]  # in the vector's own pass
     questions = study.splits["extraction"]
     poles = contrast_prompts(model, study.trait, questions, RESPONSE_PAIRS)
     prompts, written = [p.ids for pole in poles for p in pole], 0

@@ -202,7 +202,8 @@ def extraction_ways(table: pd.DataFrame, title: str) -> plt.Figure:
             )  # fmt: skip
         axes.axhline(0, color="0.8", lw=0.6, zorder=0)
         axes.set(xlabel="layer (block output)", title=text)
-    both[0].set(ylabel="cosine", ylim=(-0.4, 1.05))
+    lowest = table[["cosine", "split_half"]].min().min()
+    both[0].set(ylabel="cosine", ylim=(min(-0.1, lowest - 0.1), 1.05))
     both[1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.suptitle(title, fontsize=9)
     figure.tight_layout()

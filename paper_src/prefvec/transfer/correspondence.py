@@ -58,7 +58,7 @@ def corresponding_layers(study: Study, layer: int, cka: pd.DataFrame) -> pd.Data
     ]
     if study.settings.intervention_layer < 0:
         _, choice = validate(study, study.target)
-        why = f"own vector: effect {choice['effect']:.2f} at dose {choice['dose']:g}"
+        why = f"own vector: effect {choice['effect'] + 0.0:.2f} at dose {choice['dose']:g}"
         rows.append(("effectiveness", choice["layer"], why))
     return pd.DataFrame(rows, columns=["rule", "layer_target", "why"])
 
