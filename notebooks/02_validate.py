@@ -81,6 +81,7 @@ if study.trait.measure == "classifier":
 # %%
 answers, choice = validate(study, loaded)
 unit = f"{study.trait.name} score ({UNITS[study.trait.measure]})"
+digits = 1 if study.trait.measure == "length" else 3
 run.figure(
     figures.validation_curves(answers, study.trait.sign, unit, f"{model}: own vector"), "validation"
 )
@@ -103,7 +104,7 @@ best[["question", "text", "n_tokens", "finish"]].head(5)
 
 # %%
 layers = layer_effectiveness(study, answers, choice)
-layers.assign(effect=layers.effect.map(views.plain)).round(2)
+layers.assign(effect=[views.plain(e, digits) for e in layers.effect]).round(3)
 
 # %% [markdown]
 # ## Does the extraction method matter?
@@ -113,7 +114,7 @@ layers.assign(effect=layers.effect.map(views.plain)).round(2)
 # %%
 answers = pd.concat([answers, other_extractions(study, loaded, choice)], ignore_index=True)
 methods = extraction_effects(study, answers, choice)
-methods.assign(effect=methods.effect.map(views.plain)).round(2)
+methods.assign(effect=[views.plain(e, digits) for e in methods.effect]).round(2)
 
 # %% [markdown]
 # ## Verdict H1
@@ -131,7 +132,7 @@ for row in validity.itertuples():
 if study.trait.measure == "classifier":
     run.number("classifier_auc", study.classifier.auc)
 for row in methods.itertuples():
-    run.number(f"extraction.effect.{row.method}", row.effect, digits=1)
+    run.number(f"extraction.effect.{row.method}", row.effect, digits=digits)
 run.answers(answers)
 found = {"scores": validity, "effectiveness": layers, "extraction": methods}
 tables = {name: views.plain_records(table) for name, table in found.items()}
