@@ -120,22 +120,20 @@ def _own_effect(study: Study, model: Outline) -> tuple[list[Work], int]:
 
 
 def _other_ways(study: Study, model: Outline) -> list[Work]:
-    """`compare_ways`: the sublayers' outputs on the contrast prompts, and the model's own answers."""
-    layers = study.candidate_layers(model)
-    label = f"sublayers {study.trait.name}"
-    sublayers = _capture(study, model, label, _contrast(study, model, study.trait), layers)
-    work = [sublayers._replace(tokens=0, kept=2 * sublayers.kept)]  # in the vector's own pass
-    questions = study.splits["extraction"]
+    """`compare_ways`: the model's own answers to the first pair, read at the candidate layers; what is
+    kept of the sublayers, which are read in the vector's own pass."""
+    layers, questions = study.candidate_layers(model), study.splits["extraction"]
     poles = contrast_prompts(model, study.trait, questions, RESPONSE_PAIRS)
-    prompts, written = [p.ids for pole in poles for p in pole], 0
+    prompts, written, work = [p.ids for pole in poles for p in pole], 0, []
     if not study.trait.positive_texts:
         written = CLASSIFIER_TOKENS
         key = ("texts", study.trait.name, model.id, 0)
-        tokens = _computed(prompts)
-        work.append(Work("generate", key, model.id, len(prompts), tokens, written))
+        work.append(Work("generate", key, model.id, len(prompts), _computed(prompts), written))
     read = _capture(study, model, f"answers {study.trait.name}", prompts, layers)
+    sublayers = 2 * 4 * len(layers) * model.width * len(_contrast(study, model, study.trait))
     # A mean is taken over each row's own pass: nothing is shared.
-    return [*work, read._replace(tokens=sum(len(p) + written for p in prompts))]
+    tokens = sum(len(p) + written for p in prompts)
+    return [*work, read._replace(tokens=tokens, kept=read.kept + sublayers)]
 
 
 def _gold(study: Study, model: Outline) -> list[Work]:
