@@ -47,6 +47,7 @@ import pandas as pd
 
 from prefvec import summaries
 from prefvec.activations import Prompt, capture
+from prefvec.extraction import compare_ways
 from prefvec.metrics.trait import UNITS
 from prefvec.paths import slug
 from prefvec.profile import Settings
@@ -65,6 +66,7 @@ print(f"{model}: {loaded.n_layers} blocks, width {loaded.width}, {loaded.dtype},
 # ## The vector at every layer
 
 # %%
+ways = compare_ways(study, loaded)  # one pass reads all that is compared below, the vector with it
 vector = study.vector(loaded)
 print(f"{vector.card.n_pairs} pairs; +v points to '{study.trait.poles.positive}'")
 plain = [Prompt(study.plain_prompt(loaded, q)) for q in study.splits["extraction"]]
@@ -96,6 +98,21 @@ agreement = split_half_cosine(
 )
 middle = study.candidate_layers(loaded)[-1]
 print(f"split-half cosine at layer {middle}: {agreement[middle]:.2f}")
+
+# %% [markdown]
+# ## Other ways to extract
+#
+# From the same pairs: first principal component of the differences, a single pair (ActAdd). From other
+# places, at the candidate layers: the mean over the model's own answers (to the first instruction pair
+# alone), the outputs of the block's attention and of its MLP. All against the difference in means above.
+# A cosine says how alike directions are, not how well they steer: notebook 02 steers with the first two.
+
+# %%
+run.figure(figures.extraction_ways(ways, f"{study.trait.name} in {model}"), "extraction_methods")
+
+# %%
+at_candidates = ways[ways.layer.isin(study.candidate_layers(loaded))]
+at_candidates.set_index(["layer", "way"]).sort_index(level=0, sort_remaining=False).round(2)
 
 # %% [markdown]
 # ## In the model's own words
@@ -132,8 +149,12 @@ pd.DataFrame(pairs).head(3)
 path = vector.save(run.folder / "preference_vector")
 run.number("pairs", vector.card.n_pairs)
 run.number("split_half_cosine", agreement[middle])
+for row in ways[ways.layer == middle].itertuples():
+    run.number(f"extraction.cosine.{row.way.lower().replace(' ', '_')}", row.cosine)
 run.close(
-    study, records=norms.assign(split_half_cosine=norms.layer.map(agreement)).to_dict("records")
+    study,
+    records=norms.assign(split_half_cosine=norms.layer.map(agreement)).to_dict("records"),
+    ways=views.plain_records(ways),
 )
 norms.assign(split_half_cosine=norms.layer.map(agreement)).round(2).iloc[
     :: max(1, loaded.n_layers // 10)

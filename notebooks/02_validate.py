@@ -11,9 +11,10 @@
 #
 # **Claim (H1).** Before asking whether a vector transfers, it must work at home.
 #
-# **Method.** The model answers the questions of the *selection* split with its own vector added at
-# every position, for candidate layers and doses. The answers are scored and checked for collapse. The
-# evaluation split is not touched.
+# **Method.** First the ruler: does the score tell labelled texts apart that it never saw? Then the model
+# answers the questions of the *selection* split with its own vector added at every position, for
+# candidate layers and doses. The answers are scored and checked for collapse. The evaluation split is
+# not touched.
 
 # %% tags=["parameters"]
 profile: str = "quick"  # folder of data/results that is written
@@ -39,14 +40,23 @@ doses: list = [1.0, 2.0]  # lengths of the target's own vector
 penalties: list = [0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0]  # ridge λ, in mean diagonals
 
 # %%
+import pandas as pd
+
 from prefvec.effects import verdict_h1
 from prefvec.metrics.trait import UNITS
 from prefvec.paths import slug
 from prefvec.profile import Settings
-from prefvec.report import figures
+from prefvec.report import figures, views
 from prefvec.report.run import Run
 from prefvec.study import Study
 from prefvec.transfer import validate
+from prefvec.validation import (
+    extraction_effects,
+    layer_effectiveness,
+    other_extractions,
+    score_validity,
+    verdicts,
+)
 
 source = target = model
 study = Study(Settings.from_namespace(globals()))
@@ -54,11 +64,25 @@ loaded = study.source
 run = Run("02_validate", profile, slug(model), study.trait.name)
 
 # %% [markdown]
+# ## Does the score measure the trait?
+#
+# Area under the curve on hand-labelled texts of both poles (`data/gold`; one text of each to a question,
+# of equal length unless length is the trait). 0.5 is chance. A score whose interval reaches 0.5 is unfit.
+
+# %%
+validity = score_validity(study, loaded)
+print("\n".join(verdicts(validity, study.trait.name)))
+if study.trait.measure == "classifier":
+    fitted = study.classifier
+    print(f"classifier, cross-validated on its {fitted.n} training texts: AUC {fitted.auc:.2f}")
+
+# %% [markdown]
 # ## Effect by layer and dose
 
 # %%
 answers, choice = validate(study, loaded)
 unit = f"{study.trait.name} score ({UNITS[study.trait.measure]})"
+digits = 1 if study.trait.measure == "length" else 3
 run.figure(
     figures.validation_curves(answers, study.trait.sign, unit, f"{model}: own vector"), "validation"
 )
@@ -73,6 +97,27 @@ best = answers[(answers.layer == choice["layer"]) & (answers.dose.abs() == choic
 best[["question", "text", "n_tokens", "finish"]].head(5)
 
 # %% [markdown]
+# ## How effective is each layer?
+#
+# Effect at each layer's best dose, and effect per dose (`slope`). `adapted_dose` is the strength that would
+# do at a layer what the chosen dose does at the chosen layer, if effects were proportional to doses: the
+# chosen dose over the relative slope. It is only believable where such doses were tried.
+
+# %%
+layers = layer_effectiveness(study, answers, choice)
+layers.assign(effect=[views.plain(e, digits) for e in layers.effect]).round(3)
+
+# %% [markdown]
+# ## Does the extraction method matter?
+#
+# The vectors of notebook 01 by what they do: same layer, dose and length, other direction.
+
+# %%
+answers = pd.concat([answers, other_extractions(study, loaded, choice)], ignore_index=True)
+methods = extraction_effects(study, answers, choice)
+methods.assign(effect=[views.plain(e, digits) for e in methods.effect]).round(2)
+
+# %% [markdown]
 # ## Verdict H1
 #
 # Share of prompts whose answer moved towards the steered pole, against the 0.7 asked for in advance.
@@ -83,6 +128,14 @@ print(verdict)
 run.number("best_layer", choice["layer"])
 run.number("best_dose", choice["dose"], digits=1)
 run.number("h1_direction", verdict.direction)
+for row in validity.itertuples():
+    run.number("score_auc" if row.own else f"score_auc.{row.score}", row.auc)
+if study.trait.measure == "classifier":
+    run.number("classifier_auc", study.classifier.auc)
+for row in methods.itertuples():
+    run.number(f"extraction.effect.{row.method}", row.effect, digits=digits)
 run.answers(answers)
-run.close(study, records=[choice | verdict.as_record()])
+found = {"scores": validity, "effectiveness": layers, "extraction": methods}
+tables = {name: views.plain_records(table) for name, table in found.items()}
+run.close(study, records=[choice | verdict.as_record() | tables])
 verdict

@@ -16,7 +16,8 @@
 # **Protocol.** All methods add a direction of the *same length* (that of the target's own vector) at the
 # same layer and the same dose, so that only direction differs. Layer and dose were chosen on the
 # selection split; the numbers come from the evaluation split. **Transfer efficiency** is
-# (method − random) / (oracle − random): 0 is a random direction, 1 the target's own vector.
+# (method − random) / (oracle − random): 0 is a random direction, 1 the target's own vector. `unscaled` is
+# the exception: the source's vector at its own length, at the same coefficient.
 
 # %% tags=["parameters"]
 profile: str = "quick"  # folder of data/results that is written
@@ -43,18 +44,39 @@ doses: list = [1.0, 2.0]  # lengths of the target's own vector
 penalties: list = [0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0]  # ridge λ, in mean diagonals
 
 # %%
+import numpy as np
+
 from prefvec.effects import summarise
 from prefvec.metrics.trait import UNITS
+from prefvec.models.architecture import (
+    analyse,
+    compatibility,
+    recommended_strategy,
+    vocabulary_overlap,
+)
 from prefvec.profile import Settings
 from prefvec.report import figures, views
 from prefvec.report.run import Run, result_records
 from prefvec.study import Study
-from prefvec.transfer import DIRECT, choose_site, direct_methods, evaluate
+from prefvec.transfer import DIRECT, UNSCALED, choose_site, direct_methods, evaluate
+from prefvec.transfer.correspondence import corresponding_layers, layer_cka
 
 settings = Settings.from_namespace(globals())
 study = Study(settings)
 run = Run.of_pair("03_direct_transfer", study)
 unit = f"{study.trait.name} score ({UNITS[study.trait.measure]})"
+
+# %% [markdown]
+# ## What the architectures advise
+#
+# Compatibility (notebook 00) above 0.8: write the vector as it is; else dimensions above 0.7 alike: rescale
+# it; else learn a map. A rule of thumb, held against the efficiencies in notebook 09.
+
+# %%
+a, b = study.source, study.target
+scores = compatibility(analyse(a), analyse(b), vocabulary_overlap(a.tokenizer, b.tokenizer))
+strategy = recommended_strategy(scores)
+print(f"overall {scores['overall']:.2f}, dimension {scores['dimension']:.2f}: {strategy}")
 
 # %% [markdown]
 # ## Where and how strongly
@@ -67,6 +89,23 @@ print(site)
 candidates.round(2)
 
 # %% [markdown]
+# ## Which layers correspond?
+#
+# Four rules for the target layer that goes with the chosen source layer. CKA is debiased, on the paired
+# activations of the alignment prompts, among the candidate layers.
+
+# %%
+cka = layer_cka(study)
+rows, widths = len(study.alignment.styles), (a.width, b.width)
+print(f"{rows} prompts, widths {widths[0]} and {widths[1]}")
+run.figure(figures.heatmap(cka, "Likeness of layers", "linear CKA (debiased)"), "layer_cka")
+
+# %%
+layers = corresponding_layers(study, site.layer_source, cka)
+print(f"source layer {site.layer_source}; transfer itself was best at {site.layer_target}")
+layers
+
+# %% [markdown]
 # ## Answers and scores
 
 # %%
@@ -74,7 +113,9 @@ directions = direct_methods(study, site)
 answers = evaluate(study, site, directions, curve=["oracle", "random_0"])
 summary = summarise(study, answers)
 dose = study.trait.sign * site.dose
-shown = ["unsteered", "instruction", "oracle", *DIRECT, "random"]
+shown = ["unsteered", "instruction", "oracle", *DIRECT, UNSCALED, "random"]
+lengths = [np.linalg.norm(directions[m]) for m in (UNSCALED, "oracle")]
+print(f"the unscaled vector is {lengths[0] / lengths[1]:.2f} times as long as the target's own")
 run.table(views.method_table(summary, shown, dose), "direct", align="lrrrr")
 views.method_frame(summary, shown, dose)
 
@@ -93,11 +134,18 @@ views.examples(answers, dose, ["unsteered", "oracle", "zero_pad"], n=3)
 
 # %%
 at_dose = summary[summary.dose == dose].set_index("method")
-for method in DIRECT:
+for method in (*DIRECT, UNSCALED):
     run.number(f"direct.te.{method}", at_dose.te[method])
+run.number("direct.length.unscaled", lengths[0] / lengths[1])
+for row in layers.itertuples():
+    run.number(f"layer.{row.rule.lower().replace(' ', '_')}", row.layer_target)
+run.number("strategy", strategy)
 run.number("direct.best", max(at_dose.te[m].value for m in DIRECT))
 run.answers(answers)
 records = result_records(
     study, site, summary, ["score", "effect", "censored", "collapse", "direction"]
 )
-run.close(study, records=records, site=site._asdict())
+run.close(
+    study, records=records, site=site._asdict(), strategy={"recommended": strategy, **scores},
+    layers=layers.to_dict("records"), cka=cka.to_dict("split"),
+)  # fmt: skip

@@ -94,6 +94,30 @@ def test_work_that_two_stages_share_is_counted_once(paper):
     assert not [w for w in left if w.key[0] == "path"]
 
 
+def test_what_03_asks_of_the_target_is_what_02_has_asked(paper):
+    target = "smollm2-135m-instruct"
+    by_name = {(s.rule, s.name.split("/")[0]): s for s in paper}
+    validated = by_name["validate", target]
+    direct = by_name["direct_transfer", f"qwen2.5-coder-0.5b-instruct--{target}"]
+    own = {w.key for w in direct.work if "own" in w.key}
+    assert own and own <= {w.key for w in validated.work}
+    steered = {part for w in validated.work if w.kind == "generate" for part in w.key}
+    assert {"own", "pca", "actadd"} <= steered
+    gold = [w for w in validated.work if w.key[0] == "gold"]
+    assert [(w.model, w.rows) for w in gold] == [("qwen2.5-coder-0.5b-instruct", 2 * 48)]
+
+
+def test_answers_that_01_reads_are_the_classifier_s_texts():
+    profile = load_profile("paper").model_copy(update={"traits": ("silly",)})
+    found = {s.rule: s for s in stages(profile, OutlinePool(exact=False)) if "smollm2" in s.name}
+    texts = {w.key: w for w in found["extract"].work if w.kind == "generate"}
+    assert len(texts) == 1
+    known = {w.key: w for w in found["validate"].work}
+    assert all(
+        (known[key].rows, known[key].tokens) == (w.rows, w.tokens) for key, w in texts.items()
+    )
+
+
 def test_both_directions_share_the_captures_of_their_models(paper):
     captures = [w.key for s in paper for w in s.work if w.kind == "capture"]
     distinct = set(captures)

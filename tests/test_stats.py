@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from prefvec.stats import difference, mean_ci, transfer_efficiency
+from prefvec.metrics.classifier import area_under_curve
+from prefvec.stats import difference, mean_ci, paired_auc, transfer_efficiency
 
 
 @pytest.fixture
@@ -70,3 +71,23 @@ def test_missing_values_are_left_out_and_a_single_value_has_no_interval():
     lone = mean_ci(np.array([4.0]))
     assert lone.value == 4.0 and np.isnan(lone.low)
     assert np.isnan(mean_ci(np.array([np.nan])).value)
+
+
+def test_the_area_under_the_curve_of_a_perfect_score_is_one_and_of_noise_a_half():
+    generator = np.random.default_rng(0)
+    perfect = paired_auc(np.arange(10.0, 20), np.arange(0.0, 10))
+    assert perfect == (1.0, 1.0, 1.0)
+    noise = paired_auc(generator.normal(size=24), generator.normal(size=24))
+    assert noise.low < 0.5 < noise.high
+
+
+def test_the_area_under_the_curve_is_that_of_scikit_learn_with_ties():
+    scores = np.random.default_rng(1).integers(0, 4, size=(2, 15)).astype(float)
+    labels = np.repeat([1, -1], 15)
+    found = paired_auc(scores[0], scores[1])
+    assert found.value == pytest.approx(area_under_curve(scores.ravel(), labels))
+    assert found.low < found.value < found.high
+
+
+def test_a_text_without_a_score_counts_half():
+    assert paired_auc(np.array([np.nan, 2.0]), np.array([1.0, 1.0])).value == 0.75

@@ -13,7 +13,10 @@ from prefvec.vectors import (
     AGGREGATORS,
     SteeringVector,
     contrast_prompts,
+    cosine,
     extract,
+    first_component,
+    half_cosine,
     split_half_cosine,
 )
 
@@ -101,3 +104,23 @@ def test_a_base_model_needs_examples(llama):
 def test_split_half_cosine_is_a_cosine(llama):
     found = split_half_cosine(llama, load_trait("verbosity"), QUESTIONS + ["What is snow?"], [1, 2])
     assert set(found) == {1, 2} and all(-1 <= v <= 1.0001 for v in found.values())
+
+
+def test_pca_finds_a_planted_direction_that_pairs_share_unequally():
+    """Pairs show the direction in different strengths, one in the opposite sign: the sign of the mean
+    decides, and a large part that all texts have in common does not matter."""
+    generator = np.random.default_rng(1)
+    direction = generator.normal(size=64)
+    strengths = np.array([3.0, 2.0, 1.0, -0.5, 2.5, 1.5])
+    negative = 50 + generator.normal(size=(6, 64))
+    positive = negative + np.outer(strengths, direction) + 0.1 * generator.normal(size=(6, 64))
+    assert cosine(first_component(positive, negative), direction) > 0.99
+    assert cosine(first_component(negative, positive), direction) < -0.99
+
+
+def test_halves_agree_where_there_is_one_direction_and_not_where_there_is_none():
+    generator = np.random.default_rng(2)
+    noise = generator.normal(size=(2, 20, 200))
+    assert abs(half_cosine(*noise)) < 0.3
+    assert half_cosine(noise[0] + 5 * noise[0, 0], noise[1]) > 0.9
+    assert np.isnan(half_cosine(noise[0, :1], noise[1, :1])) and np.isnan(cosine(0 * noise[0, 0], noise[0, 1]))  # fmt: skip

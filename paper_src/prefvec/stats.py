@@ -90,6 +90,18 @@ def transfer_efficiency(
     return Estimate(float(value), float(low), float(high))
 
 
+def paired_auc(positive: np.ndarray, negative: np.ndarray, seed: int = 0) -> Estimate:
+    """Area under the curve of scores `[n]` of texts of either pole, with its interval: the share of
+    (positive, negative) texts in the right order (Mann & Whitney 1947), ties and missing scores
+    counting half. positive[i] and negative[i] answer one question, and are resampled together."""
+
+    def area(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
+        a, b = a[..., :, None], b[..., None, :]
+        return 0.5 + 0.5 * ((a > b).mean(axis=(-2, -1)) - (a < b).mean(axis=(-2, -1)))
+
+    return paired_bootstrap([np.asarray(positive, float), np.asarray(negative, float)], area, seed)
+
+
 def difference(a: np.ndarray, b: np.ndarray, seed: int = 0) -> Estimate:
     """mean(a) − mean(b) over the same prompts, with its paired interval."""
     return paired_bootstrap([a, b], _difference, seed)

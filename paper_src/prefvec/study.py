@@ -29,11 +29,12 @@ from prefvec.traits import (
     load_trait,
     neutral_examples,
 )
-from prefvec.vectors import SteeringVector, extract
+from prefvec.vectors import SteeringVector, contrast_prompts, extract
 
 JUDGES = ("smollm2-135m-instruct", "qwen2.5-coder-0.5b-instruct")
 CLASSIFIER_PAIRS = 2  # instruction pairs whose texts train the classifier
 CLASSIFIER_TOKENS = 40  # tokens of such a text
+RESPONSE_PAIRS = 1  # of them, whose texts mean-response pooling reads
 
 
 class Alignment(NamedTuple):
@@ -124,6 +125,23 @@ class Study:
             n_instructions=self.settings.n_instructions,
             store=self.store,
         )
+
+    def answered(self, loaded: LoadedModel) -> tuple[list[Prompt], list[Prompt]]:
+        """Paired contrast prompts of the first instruction pair, each with the model's own answer (the
+        texts of a custom trait as they are). Pairs with an empty answer are left out."""
+        questions = self.splits["extraction"]
+        poles = contrast_prompts(loaded, self.trait, questions, RESPONSE_PAIRS)
+        if self.trait.positive_texts:
+            return poles
+        prompts = [prompt.ids for pole in poles for prompt in pole]
+        written = generate(
+            loaded, [Request(ids) for ids in prompts], CLASSIFIER_TOKENS, store=self.store, label="answers"
+        )  # fmt: skip
+        texts = [loaded.tokenizer(a.text, add_special_tokens=False)["input_ids"] for a in written]
+        rows = [Prompt((*p, *t), len(p)) for p, t in zip(prompts, texts, strict=True)]
+        n = len(poles[0])
+        kept = [i for i in range(n) if texts[i] and texts[n + i]]
+        return [rows[i] for i in kept], [rows[n + i] for i in kept]
 
     def layer_pairs(self) -> list[tuple[int, int]]:
         """Candidate (source, target) layers: the target's at the same proportional depth."""

@@ -154,6 +154,21 @@ AGGREGATORS: dict[str, Aggregator] = {
 }
 
 
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Cosine of the angle between two vectors; NaN where one is zero."""
+    length = np.linalg.norm(a) * np.linalg.norm(b)
+    return float(a @ b / length) if length > 0 else float("nan")
+
+
+def half_cosine(
+    positive: np.ndarray, negative: np.ndarray, aggregate: Aggregator = difference_in_means
+) -> float:
+    """Cosine between what the even and what the odd pairs `[n, d]` give; NaN for a single pair."""
+    if len(positive) < 2:
+        return float("nan")
+    return cosine(*(aggregate(positive[i::2], negative[i::2]) for i in (0, 1)))
+
+
 def contrast_prompts(
     loaded: LoadedModel, trait: Trait, questions: Sequence[str], n_instructions: int | None = None
 ) -> tuple[list[Prompt], list[Prompt]]:
@@ -206,11 +221,7 @@ def split_half_cosine(
     positive, negative = contrast_prompts(loaded, trait, questions, n_instructions)
     both = capture(loaded, positive + negative, layers, store=store)
     n = len(positive)
-    out = {}
-    for layer, acts in both.items():
-        a, b = (difference_in_means(acts[:n][i::2], acts[n:][i::2]) for i in (0, 1))
-        out[layer] = float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
-    return out
+    return {layer: half_cosine(acts[:n], acts[n:]) for layer, acts in both.items()}
 
 
 def extract(

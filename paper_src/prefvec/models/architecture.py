@@ -12,6 +12,8 @@ from prefvec.errors import ModelError
 Component = Literal["residual", "attention", "mlp"]
 COMPONENTS: tuple[Component, ...] = ("residual", "attention", "mlp")
 
+DIRECT_ABOVE, SCALED_ABOVE = 0.8, 0.7  # thresholds of `recommended_strategy`
+
 # Names that transformers' decoders give to a block's two sublayers, most common first.
 ATTENTION_NAMES = ("self_attn", "attn", "attention", "self_attention")
 MLP_NAMES = ("mlp", "feed_forward", "ffn", "block_sparse_moe", "fc2", "output")
@@ -142,6 +144,14 @@ def compatibility(a: Architecture, b: Architecture, shared_vocabulary: float) ->
         "tokenizer": shared_vocabulary,
     }
     return {**scores, "overall": sum(scores.values()) / len(scores)}
+
+
+def recommended_strategy(scores: dict[str, float]) -> Literal["direct", "scaled", "adapted"]:
+    """What `compatibility` would have one do: above 0.8 overall write the vector as it is; above 0.7
+    in dimension rescale it; else learn a map. A rule of thumb, to be held against measurements."""
+    if scores["overall"] > DIRECT_ABOVE:
+        return "direct"
+    return "scaled" if scores["dimension"] > SCALED_ABOVE else "adapted"
 
 
 def vocabulary_overlap(a, b) -> float:

@@ -38,6 +38,7 @@ LABELS = {
     "unscaled": "zero-pad, length kept",
     "norm_scaled": "zero-pad, norm-scaled",
     "zero_pad": "zero-pad / truncate",
+    "unscaled": "zero-pad, own length",
     "interpolate": "interpolate",
     "random_projection": "random projection",
     "random": "random direction",
@@ -175,6 +176,39 @@ def norm_profile(norms: pd.DataFrame, title: str) -> plt.Figure:
     axes.plot(norms.layer, norms.vector, color="#0072B2", marker="s", ms=3, label="steering vector")
     axes.set(yscale="log", xlabel="layer (block output)", ylabel="activation norm", title=title)
     axes.legend(fontsize=7)
+    return figure
+
+
+WAY_LOOK = {  # line and marker of each way of extraction
+    "PCA": ("#D55E00", "^", "--"),
+    "ActAdd": ("#009E73", "D", ":"),
+    "mean response": ("#0072B2", "s", ""),
+    "attention output": ("#CC79A7", "v", ""),
+    "MLP output": ("#7F7F7F", "X", ""),
+    "difference in means": ("#000000", "o", "-"),
+}
+
+
+def extraction_ways(table: pd.DataFrame, title: str) -> plt.Figure:
+    """Ways of extraction by layer: cosine to the difference in means, and split-half cosine."""
+    figure, both = plt.subplots(1, 2, figsize=(6.4, 2.7), sharey=True)
+    parts = {"cosine": "cosine to the difference in means", "split_half": "split-half cosine"}
+    for axes, (column, text) in zip(both, parts.items(), strict=True):
+        for way, (colour, marker, line) in WAY_LOOK.items():
+            rows = table[table.way == way]
+            if column == "cosine" and way == "difference in means":
+                continue  # 1 by definition
+            axes.plot(
+                rows.layer, rows[column], color=colour, marker=marker, ls=line or "none", ms=3.5,
+                lw=1, label=way,
+            )  # fmt: skip
+        axes.axhline(0, color="0.8", lw=0.6, zorder=0)
+        axes.set(xlabel="layer (block output)", title=text)
+    lowest = table[["cosine", "split_half"]].min().min()
+    both[0].set(ylabel="cosine", ylim=(min(-0.1, lowest - 0.1), 1.05))
+    both[1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.suptitle(title, fontsize=9)
+    figure.tight_layout()
     return figure
 
 

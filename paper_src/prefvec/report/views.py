@@ -1,5 +1,6 @@
 """Summaries as a reader sees them: a table for the notebook and the same one for LaTeX."""
 
+import math
 from textwrap import shorten
 
 import pandas as pd
@@ -48,6 +49,17 @@ def choice_records(summary: pd.DataFrame | None, dose: float) -> list[dict]:
         {"method": r.method, "n": r.n, "effect": r.effect.as_json(), "te": r.te.as_json()}
         for r in rows.itertuples()
     ]
+
+
+def plain_records(table: pd.DataFrame) -> list[dict]:
+    """Rows for a results file: an `Estimate` as [value, low, high], what is undefined as None."""
+
+    def plain_value(value):
+        if isinstance(value, Estimate):
+            return value.as_json()
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return [{k: plain_value(v) for k, v in row.items()} for row in table.to_dict("records")]
 
 
 def quality_table(quality: pd.DataFrame) -> pd.DataFrame:

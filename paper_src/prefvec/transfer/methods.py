@@ -1,4 +1,4 @@
-"""The methods: directions in the target's residual stream, all of the same length.
+"""The methods: directions in the target's residual stream, all of the same length (but `unscaled`).
 
 All directions are scaled to the length of the target's own vector, so a dose of 1 adds a vector of
 that length whatever the method; doses are signed towards the trait's positive pole. What differs
@@ -14,11 +14,14 @@ from typing import NamedTuple
 import numpy as np
 
 from prefvec.adapters import Adapter, Ridge, RidgePath, make_adapter, ridge_path
+from prefvec.adapters.direct import zero_padded
 from prefvec.study import Study
 from prefvec.traits import TRAITS, Trait, load_trait
 from prefvec.transfer.sweep import ORACLE, Site
+from prefvec.vectors import cosine
 
 DIRECT = ("zero_pad", "interpolate", "pca_projection", "random_projection")
+UNSCALED = "unscaled"  # zero-padding at the source vector's own length
 
 
 class Maps(NamedTuple):
@@ -40,7 +43,8 @@ def reference_directions(study: Study, layer: int) -> dict[str, np.ndarray]:
 
 
 def direct_methods(study: Study, site: Site) -> dict[str, np.ndarray]:
-    """Maps that pair no prompts, with the references, all at the oracle's length."""
+    """Maps that pair no prompts, with the references, all at the oracle's length; and `unscaled`,
+    the zero-padded source vector at its own length, as who does not know the oracle would add it."""
     source = study.vector(study.source).at(site.layer_source)
     alignment = study.alignment
     x, y = alignment.source[site.layer_source], alignment.target[site.layer_target]
@@ -48,7 +52,8 @@ def direct_methods(study: Study, site: Site) -> dict[str, np.ndarray]:
     mapped = {
         name: make_adapter(name, **options.get(name, {})).fit(x, y).map(source) for name in DIRECT
     }
-    return _scaled(reference_directions(study, site.layer_target), mapped)
+    scaled = _scaled(reference_directions(study, site.layer_target), mapped)
+    return {**scaled, UNSCALED: zero_padded(source, y.shape[1]).astype(np.float32)}
 
 
 def learned_methods(study: Study, site: Site) -> tuple[dict[str, np.ndarray], Maps]:
@@ -87,11 +92,6 @@ def with_length(vector: np.ndarray, length: float) -> np.ndarray:
     """The vector scaled to a Euclidean length; a zero vector stays zero."""
     norm = np.linalg.norm(vector)
     return (vector * (length / norm) if norm > 0 else vector).astype(np.float32)
-
-
-def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """Cosine of the angle between two vectors."""
-    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
 class MapFits:
