@@ -14,8 +14,11 @@ from prefvec.plan.shapes import Outline, OutlinePool
 from prefvec.profile import Profile
 from prefvec.study import CLASSIFIER_PAIRS, CLASSIFIER_TOKENS, JUDGES, Study
 from prefvec.transfer import DIRECT
+from prefvec.transfer.extensions import SAMPLED
 from prefvec.transfer.methods import LEARNED as FITTED
 from prefvec.transfer.sites import SITE_RANDOM
+from prefvec.transfer.sizes import FOLDS, larger_study, subsets
+from prefvec.transfer.spill import SPILL_METHODS
 from prefvec.vectors import contrast_prompts
 
 LEARNED = (*FITTED, "shuffled_pairing", "wrong_trait")
@@ -24,6 +27,7 @@ CURVES = {"direct_transfer": ("oracle", "random_0"), "adapters": ("oracle", "rid
 JUDGED_TOKENS = 48  # tokens of an answer that a likelihood score reads
 PERPLEXITY_TOKENS = 24
 PERPLEXITY_METHODS = 4  # methods whose content and coherence 04 reports
+COMPOSED = ("native.b", "native.a+b", "mapped.a", "mapped.b", "mapped.a+b")  # what 04 has not got
 EXTRA_FITS = len(FITTED)  # decompositions of 04's maps
 
 
@@ -82,6 +86,8 @@ def stages(profile: Profile, pool: OutlinePool, pdf: bool = True) -> list[Stage]
         for source, target in profile.pairs:
             study = Study(profile.settings_for(source, target, trait), pool)
             found += _pair_stages(study, (fetched[source], fetched[target]))
+    for pair in profile.pairs:
+        found.append(_extensions(profile, pair, pool, tuple(fetched[name] for name in pair)))
     notebooks = tuple(stage.id for stage in found if stage.notebook)
     found.append(Stage("paper", "", "09", (), (), notebooks))
     if pdf:
@@ -169,6 +175,73 @@ def _evaluation(
     return _sweep(study, study.target, conditions, "evaluation", asked), rows
 
 
+def _extensions(
+    profile: Profile, pair: tuple[str, str], pool: OutlinePool, fetched: tuple[str, ...]
+) -> Stage:
+    """Notebook 08 of a pair: what it computes beside what 04 has left."""
+    studies = [Study(profile.settings_for(*pair, trait), pool) for trait in profile.traits]
+    study, chosen, name = studies[0], profile.extensions_of(*pair), pair_name(*pair)
+    ways = [way for way in (tuple(pair), tuple(pair)[::-1]) if way in profile.pairs]
+    needs = [f"adapters {pair_name(*way)}/{other.trait.name}" for way in ways for other in studies]
+    questions = study.splits["evaluation"]
+    work, answers = [], 0
+
+    def fit(part: str, rows: int, fits: int = PATH_FITS + 1) -> Work:
+        return Work("ridge", (part, name, rows), study.source.id, fits, rows, target_width=study.target.width)  # fmt: skip
+
+    def steered(part: str, conditions: Sequence[str], n: int) -> list[Work]:
+        kept = [study.plain_prompt(study.target, q) for q in questions[:n]]
+        limit, depth = study.settings.max_new_tokens, 1 - study.layers_of(study.target)[-1] / study.target.n_layers  # fmt: skip
+        return [
+            Work(
+                "generate",
+                ("generate", study.target.id, part, name, condition),
+                study.target.id,
+                len(kept),
+                _computed(kept),
+                limit,
+                depth,
+            )  # fmt: skip
+            for condition in conditions
+        ]
+
+    for other in studies:
+        vectors = [t.trait.name for t in studies if t is not other]
+        if other.trait.measure == "likelihood" and vectors:
+            conditions = [(v, m) for v in vectors for m in ("unsteered", *SPILL_METHODS)]
+            work.append(_judged(other, study.target, "evaluation", conditions))
+    n_rows = len(study.styles) * len(study.splits["alignment"])
+    if len(studies) > 1:
+        for model in (study.source, study.target):
+            trait = studies[1].trait
+            prompts, layers = _contrast(study, model, trait), study.layers_of(model)
+            work.append(_capture(study, model, f"extract {trait.name}", prompts, layers))
+        work.append(fit("composition", n_rows))
+        new = steered("composition", COMPOSED, chosen.n_composed)
+        work += new
+        answers += (len(new) + 2) * new[0].rows  # the unsteered ones and one vector are 04's
+    if chosen.sizes:
+        larger = larger_study(study, chosen.size_questions)
+        for model in (larger.source, larger.target):
+            prompts = _alignment(larger, model)
+            label = f"alignment of {len(prompts)} without {study.trait.name}"
+            work.append(_capture(larger, model, label, prompts, larger.layers_of(model)))
+        styles = [style.id for style in larger.styles for _ in larger.splits["alignment"]]
+        found = subsets(styles, chosen.sizes)
+        names = [f"{len(subset.rows)}.{subset.seed}" for subset in found]
+        work += [
+            fit(f"size {text}", len(subset.rows), PATH_FITS + 1 + FOLDS)
+            for text, subset in zip(names, found, strict=True)
+        ]
+        new = steered("size", names, chosen.n_curve)
+        work += new
+        answers += (len(new) + 2 + study.settings.n_random) * new[0].rows
+    drawn = [f"{m} {seed}" for m in ("unsteered", *SAMPLED) for seed in range(chosen.n_seeds)]
+    work += steered("sampling", drawn, len(questions))
+    answers += len(drawn) * len(questions)
+    return Stage("extensions", name, "08", pair, tuple(work), (*fetched, *needs), True, answers)
+
+
 def _sweep(study: Study, model: Outline, conditions, split: str, instruction=False) -> list[Work]:
     """Answers by condition, and their scores where another model gives them."""
     questions, limit = study.splits[split], study.settings.max_new_tokens
@@ -190,17 +263,23 @@ def _sweep(study: Study, model: Outline, conditions, split: str, instruction=Fal
     if study.trait.measure == "classifier":
         work += [_classifier_texts(study, name) for name in JUDGES]
     if study.trait.measure == "likelihood":
-        judge, rows = study.judge_of(model), len(asked) * len(questions)
-        prompts = [
-            tuple(judge.prompt.encode(judge.prompt.render(q, system=side)))
-            for side in (study.trait.instructions[0].positive, study.trait.instructions[0].negative)
-            for q in questions
-        ]
-        read = min(limit, JUDGED_TOKENS)
-        tokens = len(asked) * sum(map(len, prompts)) + 2 * rows * read
-        key = ("score", study.trait.name, split, *(c for c, _, _ in asked), model.id, judge.id)
-        work.append(Work("score", key, judge.id, 2 * rows, tokens, logits=2 * rows * read))
+        work.append(_judged(study, model, split, [condition for condition, *_ in asked]))
     return work
+
+
+def _judged(study: Study, model: Outline, split: str, conditions: Sequence[tuple]) -> Work:
+    """Answers of a model on a split, read by another under the trait's two instructions."""
+    questions, judge = study.splits[split], study.judge_of(model)
+    rows = len(conditions) * len(questions)
+    prompts = [
+        tuple(judge.prompt.encode(judge.prompt.render(q, system=side)))
+        for side in (study.trait.instructions[0].positive, study.trait.instructions[0].negative)
+        for q in questions
+    ]
+    read = min(study.settings.max_new_tokens, JUDGED_TOKENS)
+    tokens = len(conditions) * sum(map(len, prompts)) + 2 * rows * read
+    key = ("score", study.trait.name, split, *conditions, model.id, judge.id)
+    return Work("score", key, judge.id, 2 * rows, tokens, logits=2 * rows * read)
 
 
 def _classifier_texts(study: Study, name: str) -> Work:
