@@ -113,9 +113,9 @@ pd.DataFrame(
 #
 # The vectors of the first two traits are added together: the target's own, and both through one ridge map
 # whose alignment rows are without the styles close to either trait. Both are written at the first
-# trait's layer, each at its own dose. **Interaction** is effect(a + b) − effect(a) − effect(b), prompt by
-# prompt and in the score's own unit: zero if the two add up, of the other sign if they get in each other's
-# way, which a score with a limit also makes happen.
+# trait's layer, each at its own dose. Effects are in SDs and signs as above. **Interaction** is
+# effect(a + b) − effect(a) − effect(b), prompt by prompt: zero if the two add up, of the other sign if
+# they get in each other's way, which a score with a limit also makes happen.
 
 # %%
 if second:
@@ -147,7 +147,8 @@ table
 # %%
 ways = extensions.symmetry(profile, source, target, traits)
 if not ways.back_ran.all():
-    missing["symmetry"] = f"{target} → {source} has not been run"
+    lacking = ", ".join(ways[~ways.back_ran].trait)
+    missing["symmetry"] = f"notebook 04 has not run for {target} → {source}: {lacking}"
 records += records_of.symmetry_records(cells, ways)
 for row in ways[ways.back_ran].itertuples():
     run.number(f"symmetry.difference.{row.trait}", row.difference)

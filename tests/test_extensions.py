@@ -96,6 +96,7 @@ def test_the_spill_figure_marks_what_was_intended_and_prints_intervals():
 def composed(interaction: float) -> pd.DataFrame:
     """Answers whose effects on both scores are a, b and a + b + interaction."""
     base = np.random.default_rng(1).normal(40, 5, len(QUESTIONS))
+    base = 40 + 5 * (base - base.mean()) / base.std(ddof=1)
     per_prompt = np.random.default_rng(2).normal(-6, 2, len(QUESTIONS))
     effects = {"unsteered": 0.0}
     for kind in ("native", "mapped"):
@@ -118,10 +119,10 @@ def test_additive_effects_have_no_interaction_and_others_have_theirs():
     assert len(rows) == 4
     for estimate in rows.interaction:
         np.testing.assert_allclose(estimate, 0, atol=1e-9)
-    assert [e.value for e in rows.b] == pytest.approx([2.0] * 4)  # both are steered downwards
+    assert [e.value for e in rows.b] == pytest.approx([2.0 / 5] * 4)  # both are steered downwards
     assert list(rows.collapsed) == [1.0, 0.0, 1.0, 0.0]
     for estimate in extensions.interactions(composed(3.0), SIGNS).interaction:
-        assert estimate.value == pytest.approx(-3.0)
+        assert estimate.value == pytest.approx(-3.0 / 5)
     assert "interaction" in views.composition_table(rows, TRAITS, plain)
 
 

@@ -32,8 +32,8 @@ def composition_records(first: Cell, second: Cell, rows: pd.DataFrame) -> list[d
         )
         for r in rows.itertuples()
         for name, column, metric in (
-            ("a", "a", "effect"), ("b", "b", "effect"), ("a+b", "both", "effect"),
-            ("a+b", "interaction", "interaction"),
+            ("a", "a", "effect_sd"), ("b", "b", "effect_sd"), ("a+b", "both", "effect_sd"),
+            ("a+b", "interaction", "interaction_sd"),
         )
     ]  # fmt: skip
 

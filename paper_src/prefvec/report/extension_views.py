@@ -1,6 +1,6 @@
 """Figures and tables of notebook 08."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,10 +25,10 @@ def spill_matrix(
     names = list(traits)
     values = [_matrix(frame, method, names) for method in methods]
     bound = max(1e-9, np.nanmax(np.abs([v[..., 0] for v in values])))
-    size = 0.95 * len(names) + 0.9
+    side = 0.95 * len(names)
     figure, panels = plt.subplots(
-        1, len(methods), figsize=(size * len(methods) + 1.2, size), layout="constrained",
-        squeeze=False,
+        1, len(methods), figsize=((side + 0.25) * len(methods) + 1.5, side + 1.2), squeeze=False,
+        layout="constrained",
     )  # fmt: skip
     for axes, method, matrix in zip(panels[0], methods, values, strict=True):
         image = axes.imshow(matrix[..., 0], cmap="PuOr_r", vmin=-bound, vmax=bound)
@@ -39,7 +39,7 @@ def spill_matrix(
             text = "–" if np.isnan(value) else f"{value:.2f}"
             axes.text(j, i - 0.1, text, ha="center", va="center", color=colour, weight=weight)
             between = "" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"
-            axes.text(j, i + 0.22, between, ha="center", va="center", color=colour, fontsize=5.5)
+            axes.text(j, i + 0.14, between, ha="center", va="center", color=colour, fontsize=5.5)
             if i == j:
                 box = plt.Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fill=False, ec="0.2", lw=1)
                 axes.add_patch(box)
@@ -48,9 +48,10 @@ def spill_matrix(
         axes.set_yticks(range(len(names)), names if axes is panels[0, 0] else [])
         axes.tick_params(length=0, labelsize=7)
         axes.spines[:].set_visible(False)
-        axes.set_xlabel("what is measured")
-    panels[0, 0].set_ylabel("whose vector steers")
-    figure.colorbar(image, ax=panels[0, -1], label="effect (SDs of unsteered answers)", shrink=0.8)
+        axes.set_xlabel("what is measured", fontsize=8)
+    panels[0, 0].set_ylabel("whose vector steers", fontsize=8)
+    bar = figure.colorbar(image, ax=panels[0, -1], shrink=0.9)
+    bar.set_label("effect (SDs of the\nunsteered answers' score)", fontsize=8)
     figure.suptitle(title, fontsize=9)
     return figure
 
@@ -90,10 +91,10 @@ def size_curve(curve: pd.DataFrame, summary: pd.DataFrame, own_size: int, title:
     return figure
 
 
-def spill_table(frame: pd.DataFrame, methods: list[str], show: Show) -> pd.DataFrame:
+def spill_table(frame: pd.DataFrame, methods: Sequence[str], show: Show) -> pd.DataFrame:
     """Vector's trait, measured trait, and a column a method."""
     wide = frame.pivot(index=["vector", "measured"], columns="method", values="effect")
-    table = wide[methods].map(lambda e: show(e, 2)).reset_index()
+    table = wide[list(methods)].map(lambda e: show(e, 2)).reset_index()
     return table.rename(columns={"vector": "vector of", **{m: label(m) for m in methods}})
 
 
