@@ -61,6 +61,22 @@ def stage_of_pair(notebook):
     return of
 
 
+def extensions_of_pair(wildcards):
+    """Parameters of notebook 08: the profile's `extensions` and all of its traits."""
+    source, target = PAIRS[wildcards.pair]
+    chosen = PROFILE.extensions_of(source, target).model_dump()
+    return parameters(
+        "08_extensions", source=source, target=target, traits=list(TRAIT_OF), **chosen
+    )
+
+
+def adapters_both_ways(wildcards):
+    """What 04 leaves for all traits of a pair, and for the reverse pair where the profile has it."""
+    source, target = PAIRS[wildcards.pair]
+    ways = [name for name in (wildcards.pair, pair_name(target, source)) if name in PAIRS]
+    return expand(rules.adapters.output.manifest, pair=ways, trait=TRAIT_OF)
+
+
 def stage_of_model(notebook):
     """Parameters of a stage that belongs to one model."""
     def of(wildcards):
@@ -247,6 +263,29 @@ rule adapters:
         RUN
 
 
+rule extensions:
+    input:
+        models_of_pair,
+        DATA,
+        adapters_both_ways,
+        code("08_extensions"),
+    output:
+        notebook=f"{OUT}/{{pair}}/notebooks/08_extensions.ipynb",
+        manifest=f"{OUT}/{{pair}}/manifest_08.json",
+        results=f"{OUT}/{{pair}}/results_08.json",
+    params:
+        notebook="08_extensions",
+        source=source_digest("08_extensions"),
+        json=extensions_of_pair,
+    threads: CORES
+    resources:
+        mem_mb=ask("extensions", "mem_mb"),
+        runtime=ask("extensions", "runtime"),
+        gpu=GPU,
+    shell:
+        RUN
+
+
 rule paper:
     input:
         rules.architectures.output.manifest,
@@ -254,6 +293,7 @@ rule paper:
         expand(rules.validate.output.manifest, model=MODELS, trait=TRAIT_OF),
         expand(rules.direct_transfer.output.manifest, pair=PAIRS, trait=TRAIT_OF),
         expand(rules.adapters.output.manifest, pair=PAIRS, trait=TRAIT_OF),
+        expand(rules.extensions.output.manifest, pair=PAIRS),
         TEX_SOURCES,
         "benchmarks/results.json",
         "benchmarks/machine.json",

@@ -32,6 +32,7 @@ def test_every_notebook_is_there_in_both_forms():
         "02_validate",
         "03_direct_transfer",
         "04_adapters",
+        "08_extensions",
         "09_paper",
     } <= set(ALL)
 

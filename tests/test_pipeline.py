@@ -123,6 +123,7 @@ def test_a_dry_run_says_what_would_run_and_why(tmp_path, monkeypatch):
         "validate",
         "direct_transfer",
         "adapters",
+        "extensions",
         "paper",
         "pdf",
     ):

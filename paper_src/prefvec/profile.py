@@ -3,6 +3,7 @@
 import difflib
 from functools import lru_cache
 from pathlib import Path
+from typing import Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -11,10 +12,35 @@ from prefvec.errors import ConfigError
 from prefvec.paths import CONFIG
 
 
-class Settings(BaseModel):
-    """Everything a run depends on. Notebooks declare the same names in their parameters cell."""
+class _Parameters(BaseModel):
+    """Values that notebooks declare under the same names in their parameters cell."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @classmethod
+    def from_namespace(cls, namespace: dict) -> Self:
+        """From a notebook's variables: `Settings.from_namespace(globals())`."""
+        return cls.checked({k: v for k, v in namespace.items() if k in cls.model_fields})
+
+    @classmethod
+    def checked(cls, values: dict) -> Self:
+        """From a mapping. Raises ConfigError naming the parameter at fault."""
+        unknown = set(values) - set(cls.model_fields)
+        if unknown:
+            name = sorted(unknown)[0]
+            raise ConfigError(f"unknown parameter '{name}'{suggest(name, cls.model_fields)}")
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(map(str, problem["loc"]))
+            raise ConfigError(
+                f"parameter '{where}': {problem['msg']} (got {problem['input']!r})"
+            ) from error
+
+
+class Settings(_Parameters):
+    """Everything a run depends on. Notebooks declare the same names in their parameters cell."""
 
     profile: str = Field("quick", description="name of the results folder")
     source: str = Field(description="model the vector is found in")
@@ -55,32 +81,30 @@ class Settings(BaseModel):
             raise ValueError("values must be above 0 and in rising order")
         return values
 
-    @classmethod
-    def from_namespace(cls, namespace: dict) -> "Settings":
-        """Settings from a notebook's variables: `Settings.from_namespace(globals())`."""
-        return cls.checked({k: v for k, v in namespace.items() if k in cls.model_fields})
 
+class Extensions(_Parameters):
+    """What notebook 08 takes beside the settings that 04 ran with."""
+
+    sizes: list[int] = Field([], description="sizes of the alignment set that are compared")
+    size_questions: int = Field(0, ge=0, description="alignment questions for that; 0: the study's")
+    n_curve: int = Field(16, ge=4, description="first evaluation questions that each size steers")
+    n_composed: int = Field(24, ge=4, description="first evaluation questions for two preferences")
+    n_seeds: int = Field(3, ge=0, description="sampling seeds; 0: no sampling")
+    temperature: float = Field(0.7, gt=0, description="of the sampled answers")
+
+    @field_validator("sizes")
     @classmethod
-    def checked(cls, values: dict) -> "Settings":
-        """Settings from a mapping. Raises ConfigError naming the parameter at fault."""
-        unknown = set(values) - set(cls.model_fields)
-        if unknown:
-            name = sorted(unknown)[0]
-            raise ConfigError(f"unknown parameter '{name}'{suggest(name, cls.model_fields)}")
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            problem = error.errors()[0]
-            where = ".".join(map(str, problem["loc"]))
-            raise ConfigError(
-                f"parameter '{where}': {problem['msg']} (got {problem['input']!r})"
-            ) from error
+    def _rising(cls, values: list[int]) -> list[int]:
+        if any(v < 20 for v in values) or sorted(set(values)) != values:
+            raise ValueError("sizes must be 20 or more and in rising order")
+        return values
 
 
 class Profile(BaseModel):
     """A named set of pairs, traits and settings: `config/<name>.yaml`.
 
-    `trait_settings` holds what differs for a trait, e.g. shorter answers where length is not measured.
+    `trait_settings` holds what differs for a trait, e.g. shorter answers where length is not measured;
+    `extensions` what notebook 08 takes beside them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -91,6 +115,7 @@ class Profile(BaseModel):
     traits: tuple[str, ...] = Field(min_length=1)
     settings: dict = {}
     trait_settings: dict[str, dict] = {}
+    extensions: Extensions = Extensions()
 
     def settings_of(self, trait: str) -> dict:
         """The profile's settings with those of one trait over them."""
@@ -100,6 +125,11 @@ class Profile(BaseModel):
         """The full settings of one cell of the study."""
         given = {**self.settings_of(trait), "profile": self.name}
         return Settings.checked({**given, "source": source, "target": target, "trait": trait})
+
+    def extensions_of(self, source: str, target: str) -> Extensions:
+        """What notebook 08 takes for a pair: the size curve is the first pair's alone."""
+        main = (source, target) == self.pairs[0]
+        return self.extensions if main else self.extensions.model_copy(update={"sizes": []})
 
     @property
     def models(self) -> list[str]:

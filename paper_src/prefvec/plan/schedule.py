@@ -5,7 +5,7 @@ from typing import NamedTuple
 from prefvec.plan.costs import Costs
 from prefvec.plan.work import Stage
 
-GPU_RULES = ("extract", "validate", "direct_transfer", "adapters")
+GPU_RULES = ("extract", "validate", "direct_transfer", "adapters", "extensions")
 
 
 class Scheduled(NamedTuple):

@@ -38,7 +38,6 @@ LABELS = {
     "unscaled": "zero-pad, length kept",
     "norm_scaled": "zero-pad, norm-scaled",
     "zero_pad": "zero-pad / truncate",
-    "unscaled": "zero-pad, own length",
     "interpolate": "interpolate",
     "random_projection": "random projection",
     "random": "random direction",

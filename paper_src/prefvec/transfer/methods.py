@@ -106,7 +106,7 @@ class MapFits:
     @cached_property
     def path(self) -> RidgePath:
         """Cross-validated λ path of the ridge map."""
-        return _path(self.study, self.x, self.y, self.styles)
+        return cached_path(self.study, self.x, self.y, self.styles)
 
     @cached_property
     def concept(self) -> Ridge:
@@ -136,7 +136,7 @@ class MapFits:
         """Ridge on what styles change: each row minus the mean over styles of its question, in both
         models. What is left is of the kind that a steering vector is; content is gone."""
         x, y = (centred_by(acts, self.questions) for acts in (self.x, self.y))
-        path = _path(self.study, x, y, self.styles)
+        path = cached_path(self.study, x, y, self.styles)
         return Ridge(path.best_concept).fit(x, y)
 
 
@@ -190,8 +190,9 @@ def _scaled(
     return {**reference, **{name: with_length(v, length) for name, v in directions.items()}}
 
 
-def _path(study: Study, x: np.ndarray, y: np.ndarray, styles: Sequence[str]) -> RidgePath:
-    """The λ path, kept: cross-validation at width 900 takes seconds."""
+def cached_path(study: Study, x: np.ndarray, y: np.ndarray, styles: Sequence[str]) -> RidgePath:
+    """The λ path of paired activations `[n, d_source]`, `[n, d_target]`, kept: cross-validation at width
+    900 takes seconds."""
     digests = [hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for a in (x, y)]
     settings = study.settings
     key = {"version": 2, "data": digests, "styles": list(styles), "seed": settings.seed}
