@@ -127,9 +127,10 @@ class Profile(BaseModel):
         return Settings.checked({**given, "source": source, "target": target, "trait": trait})
 
     def extensions_of(self, source: str, target: str) -> Extensions:
-        """What notebook 08 takes for a pair: the size curve is the first pair's alone."""
+        """What notebook 08 takes for a pair: size curve and sampling are the first pair's alone."""
         main = (source, target) == self.pairs[0]
-        return self.extensions if main else self.extensions.model_copy(update={"sizes": []})
+        rest = {"sizes": [], "n_seeds": 0}
+        return self.extensions if main else self.extensions.model_copy(update=rest)
 
     @property
     def models(self) -> list[str]:

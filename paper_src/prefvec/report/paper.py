@@ -170,15 +170,24 @@ def markdown(frame: pd.DataFrame) -> str:
 def write_tex(profile: str, pairs: list[list[str]], traits: list[str]) -> tuple[dict, set[str]]:
     r"""Write `generated/`: numbers, tables and where the figures are. Checks every `\res{…}`.
 
-    The first pair and trait are the main ones: their numbers have the prefix `main.` as well.
+    The first pair and trait are the main ones: their numbers have the prefix `main.` as well, as have
+    those of the pair over all traits (notebook 08).
     """
     folders = [pair_folder(profile, pair, trait) for pair in pairs for trait in traits]
     models = sorted(p for p in (RESULTS / profile).glob("*/*/numbers_0[12].json"))
     top = sorted((RESULTS / profile).glob("numbers_*.json"))
+    folders += [RESULTS / profile / pair_name(*pair) for pair in pairs]  # notebook 08
     files = [f for folder in folders for f in sorted(folder.glob("numbers_*.json"))] + models + top
     numbers = number_files.merge(files)
     prefix = number_files.number_key(pair_name(*pairs[0]), traits[0], "")
     main = {"main." + k.removeprefix(prefix): v for k, v in numbers.items() if k.startswith(prefix)}
+    of_pair = number_files.number_key(pair_name(*pairs[0]), "")
+    cells = tuple(number_files.number_key(pair_name(*pairs[0]), trait, "") for trait in traits)
+    main |= {
+        "main." + k.removeprefix(of_pair): v
+        for k, v in numbers.items()
+        if k.startswith(of_pair) and not k.startswith(cells)
+    }
     source, target = (short(m) for m in pairs[0])
     words = {
         "value": None,
@@ -199,11 +208,14 @@ def write_tex(profile: str, pairs: list[list[str]], traits: list[str]) -> tuple[
         numbers, sorted([TEX / "main.tex", *(TEX / "sections").glob("*.tex")])
     )
     number_files.write_tex(numbers, GENERATED / "numbers.tex")
-    for folder in (RESULTS / profile, folders[0]):
+    for folder in (RESULTS / profile, folders[0], folders[0].parent):
         for table in sorted((folder / "tables").glob("*.tex")):
             write_text(GENERATED / "tables" / table.name, table.read_text(encoding="utf-8"))
     roots = [FIGURES / profile, FIGURES / profile / pair_name(*pairs[0]) / traits[0]]
-    roots += [FIGURES / profile / slug(pairs[0][0]) / traits[0]]
+    roots += [
+        FIGURES / profile / pair_name(*pairs[0]),
+        FIGURES / profile / slug(pairs[0][0]) / traits[0],
+    ]
     paths = "".join(f"{{{_relative(root)}/}}" for root in roots)
     write_text(
         GENERATED / "figures.tex", f"% Written by notebooks/09_paper.\n\\graphicspath{{{paths}}}\n"
