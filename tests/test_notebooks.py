@@ -172,6 +172,20 @@ def test_a_second_run_has_nothing_to_do(smoke_run):
 
 
 @pytest.mark.real
+def test_a_profile_gives_a_notebook_what_differs_for_its_trait_and_pair():
+    paper, path = load_profile("paper"), NOTEBOOKS / "04_adapters.ipynb"
+    for trait in paper.traits:
+        given = profile_parameters(path, "paper", {"trait": trait})
+        assert given["max_new_tokens"] == paper.settings_of(trait)["max_new_tokens"]
+        assert given["doses"] == paper.settings_of(trait)["doses"]
+    assert len({paper.settings_of(trait)["max_new_tokens"] for trait in paper.traits}) > 1
+    source, target = paper.pairs[0]
+    extended = NOTEBOOKS / "08_extensions.ipynb"
+    assert profile_parameters(extended, "paper", {"source": source, "target": target})["sizes"]
+    back = profile_parameters(extended, "paper", {"source": target, "target": source})
+    assert (back["sizes"], back["traits"]) == ([], list(paper.traits))
+
+
 @pytest.mark.notebooks
 @pytest.mark.parametrize("name", ALL)
 def test_nbval_executes_every_cell_under_the_smoke_profile(name, smoke_run, tmp_path):

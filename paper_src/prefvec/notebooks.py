@@ -160,13 +160,16 @@ def found_files(given: dict[str, object]) -> dict[str, object]:
 
 
 def profile_parameters(path: Path, profile: str, chosen: dict[str, object]) -> dict[str, object]:
-    """A profile's settings as far as the notebook declares them, and what was chosen on top."""
+    """A profile's settings as far as the notebook declares them, those of the trait and of the pair
+    included, and what was chosen on top."""
     declared = parameters_of(path)
-    chosen_profile = load_profile(profile)
-    values = {k: v for k, v in chosen_profile.settings.items() if k in declared}
-    if "profile" in declared:
-        values["profile"] = chosen_profile.name
-    return {**values, **chosen}
+    used = load_profile(profile)
+    source, target, trait = (
+        str({**declared, **chosen}.get(name, "")) for name in ("source", "target", "trait")
+    )
+    values = {**used.settings_of(trait), **used.extensions_of(source, target).model_dump()}
+    values |= {"profile": used.name, "traits": list(used.traits)}
+    return {**{k: v for k, v in values.items() if k in declared}, **chosen}
 
 
 def _check_type(path: Path, name: str, value: object, default: object) -> None:
