@@ -202,12 +202,12 @@ def test_the_method_is_chosen_on_the_choice_split_and_judged_on_the_evaluation(r
     assert list(ranking.method) == ["cca", "ridge_concept"]
     best = choice.best_frame(cells, chosen.method).set_index("key")
     assert best.of.to_dict() == {
-        "all": 24, "core": 6, "core.verbosity": 2, "Gemma 3.verbosity": 4,
+        "all": 24, "core": 6, "core.main": 2, "Gemma 3.main": 4,
         "trait.verbosity": 6, "trait.formality": 6, "trait.silly": 6, "trait.honest": 6,
     }  # fmt: skip
     assert best["mean"]["all"].value == pytest.approx(0.7)  # the evaluation's value, not 0.9
     numbers = findings.numbers(findings.find(study, cells))
-    assert numbers["best.te.gemma-3.verbosity"][0].value == pytest.approx(0.7)
+    assert numbers["best.te.gemma-3.main"][0].value == pytest.approx(0.7)
     assert numbers["verdict.h3.status"][0] == "supported"
 
 

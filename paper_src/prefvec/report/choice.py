@@ -74,8 +74,8 @@ def mean_efficiency(cells: pd.DataFrame, method: str, seed: int = 0) -> Estimate
 def family_sets(cells: pd.DataFrame) -> Mapping[str, tuple[str, np.ndarray]]:
     """Sets of cells over which a mean is worth reporting: key → (words, mask `[cells]`).
 
-    `core`: between the models of the first pair, every trait but honesty; `core.<trait>`: the first
-    trait alone; `<family>.<trait>`: pairs with a further model, the first trait; `trait.<trait>`:
+    `core`: between the models of the first pair, every trait but honesty; `core.main`: the first
+    trait alone; `<family>.main`: pairs with a further model, the first trait; `trait.<trait>`:
     one trait over all pairs; `all`.
     """
     first = {cells.source.iloc[0], cells.target.iloc[0]}
@@ -89,13 +89,13 @@ def family_sets(cells: pd.DataFrame) -> Mapping[str, tuple[str, np.ndarray]]:
             f"{names}, every trait but {TRUTH_TRAIT}",
             core & (cells.trait != TRUTH_TRAIT).to_numpy(),
         ),
-        f"core.{main}": (f"{names}, {main}", core & of_main),
+        "core.main": (f"{names}, {main}", core & of_main),
     }
     others = [m for m in dict.fromkeys([*cells.source, *cells.target]) if m not in first]
     for family in dict.fromkeys(map(short, others)):
         members = [m for m in others if short(m) == family]
         mine = (cells.source.isin(members) | cells.target.isin(members)).to_numpy()
-        sets[f"{family}.{main}"] = (f"pairs with {family}, {main}", mine & of_main)
+        sets[f"{family}.main"] = (f"pairs with {family}, {main}", mine & of_main)
     for trait in dict.fromkeys(cells.trait):
         sets[f"trait.{trait}"] = (f"all pairs, {trait}", (cells.trait == trait).to_numpy())
     return sets

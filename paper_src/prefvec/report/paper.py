@@ -204,9 +204,10 @@ def write_tex(profile: str, pairs: list[list[str]], traits: list[str]) -> tuple[
         "profile": profile,
     }
     numbers |= main | {k: {**words, "value": v} for k, v in named.items()}
-    used = number_files.check_uses(
-        numbers, sorted([TEX / "main.tex", *(TEX / "sections").glob("*.tex")])
-    )
+    extended = len(traits) > 1  # one trait has nothing to spill into
+    sources = sorted([TEX / "main.tex", *(TEX / "sections").glob("*.tex")])
+    sources = [path for path in sources if extended or path.name != "extensions.tex"]
+    used = number_files.check_uses(numbers, sources)
     number_files.write_tex(numbers, GENERATED / "numbers.tex")
     for folder in (RESULTS / profile, folders[0], folders[0].parent):
         for table in sorted((folder / "tables").glob("*.tex")):
@@ -217,8 +218,10 @@ def write_tex(profile: str, pairs: list[list[str]], traits: list[str]) -> tuple[
         FIGURES / profile / slug(pairs[0][0]) / traits[0],
     ]
     paths = "".join(f"{{{_relative(root)}/}}" for root in roots)
+    switch = f"\\newif\\ifextended\n\\extended{str(extended).lower()}\n"
     write_text(
-        GENERATED / "figures.tex", f"% Written by notebooks/09_paper.\n\\graphicspath{{{paths}}}\n"
+        GENERATED / "figures.tex",
+        f"% Written by notebooks/09_paper.\n\\graphicspath{{{paths}}}\n{switch}",
     )
     return numbers, used
 
