@@ -118,7 +118,13 @@ views.method_frame(compared, ["oracle", *LEARNED, "random"], dose) if study.spli
 # vector does.
 
 # %%
-matched_of = ["oracle", "ridge_concept", "procrustes"] + [m for m in directions if "random_" in m]
+matched_of = [
+    "oracle",
+    "ridge_concept",
+    "procrustes",
+    "random_0",
+    *(["random_1"] if n_random > 1 else []),
+]
 curve = kl_curve(
     study, study.target, {m: directions[m] for m in matched_of}, site.layer_target, doses
 )
