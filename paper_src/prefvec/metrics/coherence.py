@@ -19,7 +19,7 @@ from prefvec.store import Store
 MIN_DISTINCT_BIGRAMS = 0.5
 MIN_LETTERS = 0.6
 PERPLEXITY_VERSION = 2
-MAX_LOGITS = 1 << 27  # logits held at once: 512 MiB in float32
+MAX_LOGITS = 1 << 26  # logits held at once: 256 MiB in float32, and as much again for each copy
 
 
 def is_collapsed(text: str) -> bool:
