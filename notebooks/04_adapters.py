@@ -156,14 +156,15 @@ pd.DataFrame(
 # ## Content and coherence
 #
 # Against the unsteered answer to the same question; perplexity is under the *source* model, on at most
-# the first 24 tokens.
+# the first 24 tokens. All maps are in the results; the table shows some.
 
 # %%
-quality = content_and_coherence(
-    study, answers, site, ["unsteered", "oracle", "ridge_concept", "random_0"]
-)
-run.table(views.quality_table(quality), "quality", align="lrrrrr")
-views.quality_frame(quality)
+quality = content_and_coherence(study, answers, site, ["unsteered", "oracle", *LEARNED, "random_0"])
+brief = quality[
+    quality.method.isin(["unsteered", "oracle", "ridge_concept", "procrustes", "random_0"])
+]
+run.table(views.quality_table(brief), "quality", align="lrrrrr")
+views.quality_frame(brief)
 
 # %% [markdown]
 # ## Is it true?
