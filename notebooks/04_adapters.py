@@ -46,7 +46,7 @@ penalties: list = [0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0]  # ridge λ, i
 # %%
 import pandas as pd
 
-from prefvec.effects import content_and_coherence, matched_efficiency, paired_gain, summarise
+from prefvec.effects import READ, content_and_coherence, matched_efficiency, paired_gain, summarise
 from prefvec.metrics.trait import UNITS
 from prefvec.profile import Settings
 from prefvec.report import figures, views
@@ -162,12 +162,10 @@ pd.DataFrame(
 # ## Content and coherence
 #
 # Against the unsteered answer to the same question; perplexity is under the *source* model, on at most
-# the first 24 tokens.
+# the first 24 tokens. Some maps stand for all.
 
 # %%
-quality = content_and_coherence(
-    study, answers, site, ["unsteered", "oracle", "ridge_concept", "random_0"]
-)
+quality = content_and_coherence(study, answers, site, READ)
 run.table(views.quality_table(quality), "quality", align="lrrrrr")
 views.quality_frame(quality)
 

@@ -4,20 +4,30 @@ import json
 import math
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
 from prefvec.errors import ConfigError
-from prefvec.paths import DATA, ROOT
+from prefvec.metrics.gold import load_gold
+from prefvec.paths import DATA, ROOT, pair_name
 from prefvec.plan import rates as rates_module
 from prefvec.plan import report, shapes
-from prefvec.plan.costs import Costs, disk, fresh
+from prefvec.plan.costs import ANSWER_FILE_BYTES, Costs, disk, fresh
+from prefvec.plan.counting import Work
+from prefvec.plan.pair_work import LEARNED, MATCHED
 from prefvec.plan.rates import Rates, assumed, ridge_flops
 from prefvec.plan.schedule import GPU_RULES, elapsed, schedule
 from prefvec.plan.shapes import OutlinePool, assumptions, outline
 from prefvec.plan.text import as_text, duration
-from prefvec.plan.work import Work, stages
+from prefvec.plan.work import stages
 from prefvec.profile import load_profile
+from prefvec.study import JUDGES
+from prefvec.traits import load_trait
+from prefvec.transfer import LEARNED as FITTED
+from prefvec.transfer.extensions import SAMPLED
+from prefvec.transfer.sizes import SUBSETS
+from prefvec.validation import OTHER_METHODS
 
 PAPER = DATA / "results" / "paper"
 # What the publishers say, in billions (qwen2.5-coder: 0.494 and the head, which its GGUF file holds apart).
@@ -41,12 +51,34 @@ def full():
     return stages(load_profile("full"), OutlinePool(exact=False))
 
 
-def files(stage_list):
-    """(stage, lines of the generations file that it wrote in the committed run)."""
-    for stage in stage_list:
-        path = PAPER / stage.name / f"generations_{stage.notebook}.jsonl"
-        if stage.answers and stage.rule != "extensions":
-            yield stage, [json.loads(line) for line in path.read_text().splitlines()]
+def cell(stage_list, rule, part):
+    """The stage of a rule for a model or a pair, for the profile's first trait."""
+    return next(s for s in stage_list if (s.rule, s.name.split("/")[0]) == (rule, part))
+
+
+@pytest.fixture(scope="module")
+def committed(paper):
+    """(stage, lines of its generations file) for every stage of the committed run that has the profile's
+    settings; what was run with others, or not yet, is left out."""
+    profile = load_profile("paper")
+    stages_there = [
+        stage
+        for stage in paper
+        if stage.answers
+        and stage.rule != "extensions"
+        and (PAPER / stage.name / f"manifest_{stage.notebook}.json").is_file()
+        and report.matching_manifest(profile, stage)
+    ]
+    if not stages_there:
+        pytest.skip(f"no stage in {PAPER.relative_to(ROOT)} was run with the profile's settings")
+    return [
+        (stage, lines(PAPER / stage.name / f"generations_{stage.notebook}.jsonl"))
+        for stage in stages_there
+    ]
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def test_assumed_shapes_have_the_published_number_of_parameters():
@@ -65,98 +97,125 @@ def test_assumed_shapes_are_those_of_the_models_that_are_here():
             assert real.parameters == said.parameters and real.cache_bytes(4) == said.cache_bytes(4)
 
 
-def test_planned_answers_are_exactly_the_rows_of_the_committed_run(paper):
-    checked = list(files(paper))
-    assert len(checked) == 6
-    for stage, rows in checked:
+def test_planned_answers_are_exactly_the_rows_of_the_committed_run(committed):
+    for stage, rows in committed:
         assert stage.answers == len(rows), stage.id
 
 
-def test_planned_conditions_are_exactly_those_of_the_committed_run(paper):
+def test_planned_conditions_are_exactly_those_of_the_committed_run(committed):
     """By method and number of doses, not only in sum."""
-    for stage, rows in files(paper):
+    for stage, rows in committed:
         split = "selection" if stage.rule == "validate" else "evaluation"
         planned = [w.key for w in stage.work if w.kind == "generate" and w.key[2] == split]
         real = {(r["method"], r["layer"], r["dose"]) for r in rows}
-        names = [next(p for p in key[4:] if p != "verbosity") for key in planned]
-        assert sorted(names) == sorted(method for method, _, _ in real)
+        trait = stage.name.split("/")[1]
+        names = [next(p for p in key[4:] if p != trait) for key in planned]
+        assert sorted(names) == sorted(method for method, _, _ in real), stage.id
 
 
 def test_work_that_two_stages_share_is_counted_once(paper):
-    by_rule = {s.rule: s for s in paper if "qwen2.5-coder-0.5b-instruct--" in s.name}
-    direct, adapters = by_rule["direct_transfer"], by_rule["adapters"]
-    known = {w.key for w in direct.work}
-    left = fresh(adapters.work, known)
-    methods = {w.key[5] for w in left if w.kind == "generate"}
-    # ridge_concept at three doses and four other maps; references and selection are there already
-    assert len([w for w in left if w.kind == "generate"]) == 7
-    assert methods == {"ridge_concept", "ridge_r2", "procrustes", "shuffled_pairing", "wrong_trait"}
-    assert not [w for w in left if w.key[0] == "path"]
+    profile = load_profile("paper")
+    pair, trait = profile.pairs[0], profile.traits[0]
+    settings = profile.settings_for(*pair, trait)
+    direct, adapters = (
+        cell(paper, rule, pair_name(*pair)) for rule in ("direct_transfer", "adapters")
+    )
+    left = fresh(adapters.work, {w.key for w in direct.work})
+    new = Counter(w.key[5] for w in left if w.kind == "generate" and w.key[2] == "evaluation")
+    # References are there already, but for the random ones' dose at equal KL.
+    expected = Counter([*LEARNED, *MATCHED, *(f"random_{i}" for i in range(settings.n_random))])
+    expected["ridge_concept"] += len(settings.doses) - 1
+    assert new == expected
+    asked = [w.key for w in left if w.kind == "generate" and w.key[2] == "choice"]
+    assert len(asked) == len(LEARNED) + settings.n_random + len(["oracle", "unsteered"])
+    assert not [w for w in left if w.key[0] == "path" or "selection" in w.key]
+    [read] = [w for w in left if w.key[0] == "perplexity"]
+    assert read.rows == (len(FITTED) + 3) * settings.n_evaluation
 
 
 def test_what_03_asks_of_the_target_is_what_02_has_asked(paper):
-    target = "smollm2-135m-instruct"
-    by_name = {(s.rule, s.name.split("/")[0]): s for s in paper}
-    validated = by_name["validate", target]
-    direct = by_name["direct_transfer", f"qwen2.5-coder-0.5b-instruct--{target}"]
+    source, target = load_profile("paper").pairs[0]
+    validated = cell(paper, "validate", target)
+    direct = cell(paper, "direct_transfer", pair_name(source, target))
     own = {w.key for w in direct.work if "own" in w.key}
     assert own and own <= {w.key for w in validated.work}
     steered = {part for w in validated.work if w.kind == "generate" for part in w.key}
-    assert {"own", "pca", "actadd"} <= steered
-    gold = [w for w in validated.work if w.key[0] == "gold"]
-    assert [(w.model, w.rows) for w in gold] == [("qwen2.5-coder-0.5b-instruct", 2 * 48)]
+    assert {"own", *OTHER_METHODS} <= steered
+    [gold] = [w for w in validated.work if w.key[0] == "gold"]
+    texts = 2 * len(load_gold(load_profile("paper").traits[0]))
+    assert (gold.model, gold.rows) == (next(j for j in JUDGES if j != target), 2 * texts)
 
 
-def test_answers_that_01_reads_are_the_classifier_s_texts():
-    profile = load_profile("paper").model_copy(update={"traits": ("silly",)})
-    found = {s.rule: s for s in stages(profile, OutlinePool(exact=False)) if "smollm2" in s.name}
-    texts = {w.key: w for w in found["extract"].work if w.kind == "generate"}
-    assert len(texts) == 1
-    known = {w.key: w for w in found["validate"].work}
-    assert all(
-        (known[key].rows, known[key].tokens) == (w.rows, w.tokens) for key, w in texts.items()
-    )
+def test_answers_that_01_reads_are_the_classifier_s_texts(paper):
+    by_classifier = [
+        t for t in load_profile("paper").traits if load_trait(t).measure == "classifier"
+    ]
+    assert by_classifier
+    for trait in by_classifier:
+        for judge in JUDGES:
+            found = {s.rule: s for s in paper if s.name == f"{judge}/{trait}"}
+            texts = {w for w in found["extract"].work if w.key[0] == "texts" and w.model == judge}
+            [first] = [w for w in texts if w.key[3] == 0]  # pooled over, and the classifier's
+            assert first.rows > 0 and texts <= set(found["validate"].work)
 
 
 def test_both_directions_share_the_captures_of_their_models(paper):
-    shared = [s for s in paper if s.rule != "extensions"]
-    captures = [w.key for s in shared for w in s.work if w.kind == "capture"]
-    distinct = set(captures)
-    assert len([k for k in distinct if k[2].startswith("alignment")]) == 2
-    assert len(captures) > 2 * len(distinct)
+    source, target = load_profile("paper").pairs[0]
+    there, back = (
+        {w.key for w in cell(paper, "adapters", name).work if w.kind == "capture"}
+        for name in (pair_name(source, target), pair_name(target, source))
+    )
+    shared = {key for key in there & back if key[2].startswith("alignment")}
+    assert {key[1] for key in shared} == {source, target} and len(shared) == 2
 
 
 def test_the_size_curve_is_the_first_pairs_alone_and_08_waits_for_both_directions(paper):
-    first, second = (s for s in paper if s.rule == "extensions")
-    assert {n.split("/")[0] for n in first.needs if n.startswith("adapters")} == {
-        f"adapters {first.name}", f"adapters {second.name}",
-    }  # fmt: skip
-    sizes = sorted(w.tokens for w in first.work if w.kind == "ridge")
-    assert sizes == [50] * 3 + [150] * 3 + [500] * 3 + [1500] * 3 + [5000] * 3
-    assert not [w for w in second.work if w.kind == "ridge"]
-    sampled = [w for w in second.work if w.kind == "generate"]
-    assert second.answers == sum(w.rows for w in sampled) == 4 * 3 * 48
-    assert (
-        "extensions" in GPU_RULES and first.id in next(s for s in paper if s.rule == "paper").needs
-    )
+    profile = load_profile("paper")
+    assert "extensions" in GPU_RULES
+    for i, (source, target) in enumerate(profile.pairs):
+        stage = next(s for s in paper if s.id == f"extensions {pair_name(source, target)}")
+        chosen = profile.extensions_of(source, target)
+        assert {n.split("/")[0] for n in stage.needs if n.startswith("adapters")} == {
+            f"adapters {pair_name(source, target)}", f"adapters {pair_name(target, source)}",
+        }  # fmt: skip
+        sizes = [w.tokens for w in stage.work if w.kind == "ridge" and w.key[0].startswith("size")]
+        assert sorted(sizes) == (sorted(SUBSETS * profile.extensions.sizes) if i == 0 else [])
+        sampled = [w for w in stage.work if w.kind == "generate" and w.key[2] == "sampling"]
+        n = profile.settings_for(source, target, profile.traits[0]).n_evaluation
+        assert sum(w.rows for w in sampled) == (len(SAMPLED) + 1) * chosen.n_seeds * n
+        # beside what is steered anew: the unsteered ones and one vector of 04, and its references
+        parts = ("composition", "size", "sampling")
+        steered = [w for w in stage.work if w.kind == "generate" and w.key[2] in parts]
+        assert stage.answers > sum(w.rows for w in steered) > 0
+        assert stage.id in next(s for s in paper if s.rule == "paper").needs
 
 
-def test_a_trait_that_is_scored_by_likelihood_is_read_by_the_pair_s_other_model(full):
-    scores = [(s, w) for s in full for w in s.work if w.kind == "score" and w.key[0] == "score"]
-    assert scores and all("verbosity" not in w.key for _, w in scores)
+@pytest.mark.parametrize("name", ["paper", "full"])
+def test_a_trait_that_is_scored_by_likelihood_is_read_by_another_model(request, name):
+    found = request.getfixturevalue(name)
+    scores = [(s, w) for s in found for w in s.work if w.kind == "score" and w.key[0] == "score"]
+    expected = {t for t in load_profile(name).traits if load_trait(t).measure == "likelihood"}
+    assert expected and {w.key[1] for _, w in scores} == expected
     for stage, work in scores:
-        assert work.model != next(w.model for w in stage.work if w.kind == "generate")
+        writer = work.key[-2]
+        assert work.model != writer and writer in stage.models
 
 
-def test_answers_are_as_long_as_the_committed_ones_cut_at_the_limit(paper):
+def test_answers_are_as_long_as_the_committed_ones_cut_at_the_limit():
     costs = Costs(OutlinePool(exact=False), assumed("cpu", 2), "paper")
-    model = "smollm2-135m-instruct"
-    tokens = [r["n_tokens"] for s, rows in files(paper) for r in rows if s.name.split("/")[0].endswith(model)]  # fmt: skip
-    for limit in (16, 64):
-        expected = sum(min(limit, n) for n in tokens) / len(tokens)
-        assert costs.length(model, limit).tokens == pytest.approx(expected)
-    unknown = costs.length(model, 65)
-    assert unknown.tokens == 65 and "upper bound" in unknown.basis
+    model = JUDGES[0]
+    found = []  # (limit of the run, tokens of the answer)
+    for path in PAPER.glob("*/*/generations_*.jsonl"):
+        if path.parts[-3].split("--")[-1] == model:
+            manifest = path.with_name(path.stem.replace("generations", "manifest") + ".json")
+            limit = json.loads(manifest.read_text())["settings"]["max_new_tokens"]
+            found += [(limit, row["n_tokens"]) for row in lines(path)]
+    longest = max(limit for limit, _ in found)
+    for limit in (16, longest):
+        tokens = [min(limit, n) for allowed, n in found if allowed >= limit]
+        assert costs.length(model, limit).tokens == pytest.approx(sum(tokens) / len(tokens))
+    unknown = costs.length(model, longest + 1)
+    assert unknown.tokens == longest + 1 and "upper bound" in unknown.basis
 
 
 def test_time_follows_the_rates():
@@ -219,8 +278,11 @@ def test_more_gpus_are_never_slower_and_never_run_more_jobs_than_there_are(full)
 def test_disk_counts_answers_activations_and_models(paper):
     found = disk(paper, OutlinePool(exact=False))
     assert found["models"] >= 4 * (0.494 + 0.1345) * 1e9 / 2**20 * 0.9
-    answers = len({w.key for s in paper for w in s.work if w.kind == "generate"})
-    assert answers * 12 * 4400 / 2**20 < found["cache"] < 500
+    work = fresh((w for s in paper for w in s.work), set())
+    answers = sum(w.rows for w in work if w.kind == "generate") * ANSWER_FILE_BYTES
+    activations = sum(w.kept for w in work if w.kind == "capture")
+    assert min(answers, activations) > 0
+    assert found["cache"] == pytest.approx((answers + activations) / 2**20)
 
 
 def test_resources_grow_with_the_model_and_have_a_floor():
@@ -248,7 +310,7 @@ def test_what_is_unknown_is_an_error_that_names_the_fix(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["paper", "full"])
-def test_the_plan_says_what_is_assumed_and_is_json(monkeypatch, name):
+def test_the_plan_says_what_is_assumed_and_is_json(monkeypatch, request, name):
     monkeypatch.setattr(report, "measured", lambda _device: assumed("cpu", 2))
     monkeypatch.setattr(report, "_has_gpu", lambda: False)
     record = report.plan(load_profile(name), 2, 3, None)
@@ -261,24 +323,41 @@ def test_the_plan_says_what_is_assumed_and_is_json(monkeypatch, name):
     )  # nobody has run `full`: answers are taken to be as long as allowed
     assert [item["gpus"] for item in record["gpu"]] == [1, 3]
     if name == "paper":
-        stages_here = [
-            r for r in record["here"]["stages"] if not r["stage"].startswith("extensions")
-        ]
-        rows = {row["stage"]: row["rows"] for row in stages_here if row["rows"]}
-        files = (DATA / "results" / "paper").glob("*/verbosity/generations_0*.jsonl")
-        committed = [len(path.read_text(encoding="utf-8").splitlines()) for path in files]
-        assert len(committed) == 6 and sorted(rows.values()) == sorted(committed)
-        for check in record["checks"]:  # the committed manifests
-            assert check["measured_seconds"] > 0 and math.isfinite(check["time_ratio"])
-        assert any(check["stages"].startswith("03 + 04") for check in record["checks"])
+        planned = {row["stage"]: row["rows"] for row in record["here"]["stages"]}
+        assert planned == {s.id: s.answers for s in request.getfixturevalue("paper")}
 
 
-def test_manifests_of_other_settings_are_not_compared():
-    profile = load_profile("paper")
-    changed = profile.model_copy(update={"settings": {**profile.settings, "n_random": 2}})
-    pool = OutlinePool(exact=False)
-    assert len(report.checks(profile, pool, assumed("cpu", 2))) == 6
-    assert report.checks(changed, pool, assumed("cpu", 2)) == []
+def test_the_plan_is_held_against_the_committed_manifests(committed):
+    found = report.checks(load_profile("paper"), OutlinePool(exact=False), assumed("cpu", 2))
+    for check in found:
+        assert check["measured_seconds"] > 0 and math.isfinite(check["time_ratio"])
+    named = " ".join(check["stages"] for check in found)
+    assert all(s.name in named for s, _ in committed if s.rule == "validate")
+
+
+def test_manifests_of_other_settings_are_not_compared(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    monkeypatch.setattr(report, "DATA", tmp_path)
+    profile, pool, rates = load_profile("smoke"), OutlinePool(exact=False), assumed("cpu", 2)
+    ran = [s for s in stages(profile, pool) if s.rule in GPU_RULES]
+    measured = {"wall_seconds": 9.0, "peak_memory_mib": 99.0, "threads": 2}
+
+    def write(without=None):
+        for stage in ran:
+            models = (*stage.name.split("/")[0].split("--"),) * 2  # a model's stage: it twice
+            settings = profile.settings_for(*models[:2], profile.traits[0]).model_dump()
+            settings.pop(without, None)
+            path = tmp_path / "smoke" / stage.name / f"manifest_{stage.notebook}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({**measured, "settings": settings}))
+
+    write()
+    compared = report.checks(profile, pool, rates)
+    assert len(compared) == len(ran) - len(profile.pairs)  # 03 and 04 of a pair are one
+    changed = profile.model_copy(update={"settings": {**profile.settings, "seed": 7}})
+    assert report.checks(changed, pool, rates) == []
+    write(without="n_evaluation")  # newer than the run, whose default then is not the profile's
+    assert report.checks(profile, pool, rates) == []
 
 
 def test_durations_read_like_a_person_says_them():

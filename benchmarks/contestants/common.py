@@ -89,6 +89,19 @@ def generation_arguments(task: dict) -> dict:
     }
 
 
+def steered_batch(
+    model, task: dict, prompts: Rows, delta: torch.Tensor
+) -> tuple[torch.Tensor, int]:
+    """transformers' `generate` with `delta` (`[width]`, or `[rows, 1, width]`) added at every position
+    by a forward hook on the task's layer; for `decoded`: ids, and how many are the prompt's."""
+    ids, mask = padded(prompts)
+    block = model.model.layers[task["layer"]]
+    handle = block.register_forward_hook(lambda _module, _inputs, out: out + delta)
+    out = model.generate(ids, attention_mask=mask, **generation_arguments(task))
+    handle.remove()
+    return out, ids.shape[1]
+
+
 def decoded(outputs: list[tuple[torch.Tensor, int]], task: dict) -> Answers:
     """Answers from `generate`'s outputs: (ids, prompt tokens) of each call, in order."""
     rows = []

@@ -1,7 +1,7 @@
 """transformers with a hand-written hook that adds its own vector to every row: one batch for all."""
 
 import torch
-from common import compete, decoded, generation_arguments, hugging_face_model, padded
+from common import compete, decoded, hugging_face_model, steered_batch
 
 
 def sweep(model, task):
@@ -11,13 +11,8 @@ def sweep(model, task):
     outputs = []
     for start in range(0, len(work), task["rows"]):
         part = work[start : start + task["rows"]]
-        ids, mask = padded([prompt for _, prompt in part])
         delta = torch.tensor([dose for dose, _ in part]).to(model.dtype)[:, None, None] * vector
-        block = model.model.layers[task["layer"]]
-        handle = block.register_forward_hook(lambda _m, _i, out, delta=delta: out + delta)
-        out = model.generate(ids, attention_mask=mask, **generation_arguments(task))
-        handle.remove()
-        outputs.append((out, ids.shape[1]))
+        outputs.append(steered_batch(model, task, [prompt for _, prompt in part], delta))
     return decoded(outputs, task)
 
 

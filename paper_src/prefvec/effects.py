@@ -1,7 +1,7 @@
 """From answers to estimates: effect, transfer efficiency, coherence and content, with intervals."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,8 @@ from prefvec.study import Study
 from prefvec.transfer import ORACLE, UNSTEERED, Site
 
 RANDOM_NAME = re.compile(r"random_\d+")
+# Methods whose answers are read for content and coherence: another model has to read them all.
+READ = ("unsteered", "oracle", "ridge_concept", "procrustes", "residual", "random_0")
 RANDOM = "random"  # the mean over the random directions, prompt by prompt
 
 
@@ -107,7 +109,7 @@ def paired_gain(study: Study, table: pd.DataFrame, a: str, b: str, dose: float) 
 
 
 def content_and_coherence(
-    study: Study, table: pd.DataFrame, site: Site, methods: list[str]
+    study: Study, table: pd.DataFrame, site: Site, methods: Sequence[str]
 ) -> pd.DataFrame:
     """Content kept against the unsteered answer, and perplexity under the source model.
 

@@ -159,31 +159,31 @@ class Study:
         """Alignment styles without those close to the trait."""
         return load_styles(self.trait.name, self.settings.n_styles)
 
-    @cached_property
-    def alignment(self) -> Alignment:
-        """Activations of the same ordinary styled prompts in both models, at the candidate layers
-        (last token).
+    def alignment_prompts(self, loaded: LoadedModel) -> list[tuple[int, ...]]:
+        """Token ids of every alignment question in every style, style by style.
 
         Styles are given as instructions; as in-context examples when a model of the pair is a base
         model, which ignores instructions.
         """
         in_context = "examples" in (self.source.prompt.kind, self.target.prompt.kind)
-        rows = [(style, q) for style in self.styles for q in self.splits["alignment"]]
+        shown = [
+            {"examples": style.examples} if in_context else {"system": style.instruction}
+            for style in self.styles
+        ]
+        render, encode = loaded.prompt.render, loaded.prompt.encode
+        return [tuple(encode(render(q, **how))) for how in shown for q in self.splits["alignment"]]
+
+    @cached_property
+    def alignment(self) -> Alignment:
+        """Activations of the same ordinary styled prompts in both models, at the candidate layers
+        (last token), in the order of `alignment_prompts`."""
 
         def activations(loaded: LoadedModel) -> dict[int, np.ndarray]:
-            prompts = [
-                Prompt(
-                    loaded.prompt.encode(
-                        loaded.prompt.render(q, examples=style.examples)
-                        if in_context
-                        else loaded.prompt.render(q, system=style.instruction)
-                    )
-                )
-                for style, q in rows
-            ]
+            prompts = [Prompt(ids) for ids in self.alignment_prompts(loaded)]
             layers = self.layers_of(loaded)
             return capture(loaded, prompts, layers, store=self.store, label="alignment")
 
+        rows = [(style, q) for style in self.styles for q in self.splits["alignment"]]
         return Alignment(
             activations(self.source),
             activations(self.target),

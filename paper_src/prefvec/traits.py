@@ -151,7 +151,7 @@ def load_questions(split: str, limit: int | None = None) -> list[str]:
 
 def load_styles(excluding_trait: str | None = None, limit: int | None = None) -> list[Styled]:
     """Alignment styles, without those tagged as close to a trait."""
-    raw = read_yaml(STYLES_FILE)
+    raw = _bank()
     try:
         questions = raw["questions"]
         styles = [Style(**entry) for entry in raw["styles"]]
@@ -175,13 +175,19 @@ def load_styles(excluding_trait: str | None = None, limit: int | None = None) ->
     ]
 
 
+@lru_cache
 def neutral_examples() -> tuple[Example, ...]:
     """Plain question/answer examples after which a base model is asked neutrally."""
-    raw = read_yaml(STYLES_FILE)
+    raw = _bank()
     try:
         return tuple(Example(q, a) for q, a in zip(raw["questions"], raw["neutral"], strict=True))
     except (TypeError, KeyError, ValueError) as error:
         raise TraitError(f"{STYLES_FILE}: `neutral` must answer each of `questions`") from error
+
+
+@lru_cache
+def _bank() -> object:
+    return read_yaml(STYLES_FILE)
 
 
 @lru_cache

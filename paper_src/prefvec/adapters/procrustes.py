@@ -4,6 +4,7 @@ import numpy as np
 from scipy.linalg import svd
 
 from prefvec.adapters.base import Adapter
+from prefvec.adapters.common import centred
 
 
 class Procrustes(Adapter):
@@ -18,7 +19,7 @@ class Procrustes(Adapter):
     name = "procrustes"
 
     def _fit(self, source: np.ndarray, target: np.ndarray) -> None:
-        x, y = source - source.mean(axis=0), target - target.mean(axis=0)
+        x, y = centred(source), centred(target)
         u, s, vt = svd(x.T @ y, full_matrices=False)
         self.rotation = u @ vt
         fitted = x @ self.rotation

@@ -19,6 +19,7 @@ from prefvec.store import Store
 MIN_DISTINCT_BIGRAMS = 0.5
 MIN_LETTERS = 0.6
 PERPLEXITY_VERSION = 2
+PERPLEXITY_TOKENS = 24  # tokens of a text whose perplexity is read
 MAX_LOGITS = 1 << 26  # logits held at once: 256 MiB in float32, and as much again for each copy
 
 
@@ -121,7 +122,7 @@ def perplexity(
     questions: Sequence[str],
     texts: Sequence[str],
     store: Store | None = None,
-    max_tokens: int = 24,
+    max_tokens: int = PERPLEXITY_TOKENS,
 ) -> np.ndarray:
     """Perplexity of each text after its question, as plain text, under another model; NaN if empty.
 

@@ -17,6 +17,7 @@ UNITS = {
     "likelihood": "nats/token",
     "embedding": "cosine",
 }
+JUDGED_TOKENS = 48  # tokens of a text that a likelihood score reads
 
 
 def trait_scores(
@@ -60,7 +61,7 @@ def likelihood_ratio(
     texts: Sequence[str],
     judge: LoadedModel,
     store: Store | None,
-    max_tokens: int = 48,
+    max_tokens: int = JUDGED_TOKENS,
 ) -> np.ndarray:
     """Mean log-probability per token (nats) of each text under the trait's positive minus under its
     negative instruction, by `judge`; 0 for an empty text."""

@@ -13,9 +13,9 @@ import psutil
 from prefvec.generation import MAX_ROWS, MEMORY_LIMIT, MEMORY_SHARE, PROMPT_TOKENS
 from prefvec.metrics.coherence import MAX_LOGITS
 from prefvec.paths import DATA, RESULTS, slug
+from prefvec.plan.counting import Stage, Work
 from prefvec.plan.rates import Rates, decode_flops, ridge_flops
 from prefvec.plan.shapes import Outline, OutlinePool, Shape, assumptions
-from prefvec.plan.work import Stage, Work
 
 CAPTURE_TOKENS, SCORE_TOKENS = 4096, 2048  # tokens of one pass
 OCCUPANCY = 0.85  # share of a batch's rows that are not finished, on average: they refill at 0.75

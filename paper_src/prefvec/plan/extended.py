@@ -6,11 +6,11 @@ from prefvec.paths import pair_name
 from prefvec.plan.counting import (
     Stage,
     Work,
-    alignment_prompts,
     captured,
     computed_tokens,
-    contrast_ids,
-    judged,
+    scored,
+    task_key,
+    vector,
 )
 from prefvec.plan.rates import PATH_FITS
 from prefvec.plan.shapes import OutlinePool
@@ -42,20 +42,19 @@ def extension_stage(
         limit, model = study.settings.max_new_tokens, study.target
         depth = 1 - study.layers_of(model)[-1] / model.n_layers
         tokens = computed_tokens(kept)
-        keys = [("generate", model.id, part, name, condition) for condition in conditions]
+        keys = [("generate", model.id, part, name, c, *task_key(study)) for c in conditions]
         return [Work("generate", key, model.id, len(kept), tokens, limit, depth) for key in keys]
 
-    for other in studies:
-        vectors = [t.trait.name for t in studies if t is not other]
-        if other.trait.measure == "likelihood" and vectors:
-            conditions = [(v, m) for v in vectors for m in ("unsteered", *SPILL_METHODS)]
-            work.append(judged(other, study.target, "evaluation", conditions))
+    for other in studies:  # 04's answers under the other traits' vectors
+        for cell in studies:
+            if cell is not other:
+                asked = [(cell.trait.name, m) for m in ("unsteered", *SPILL_METHODS)]
+                key = ("evaluation", *asked)
+                work += scored(other, study.target, cell.splits["evaluation"], key, len(asked))
     n_rows = len(study.styles) * len(study.splits["alignment"])
     if len(studies) > 1:
         for model in (study.source, study.target):
-            trait = studies[1].trait
-            prompts, layers = contrast_ids(study, model, trait), study.layers_of(model)
-            work.append(captured(study, model, f"extract {trait.name}", prompts, layers))
+            work.append(vector(study, model, studies[1].trait))
         work.append(fit("composition", n_rows))
         new = steered("composition", COMPOSED, chosen.n_composed)
         work += new
@@ -63,7 +62,7 @@ def extension_stage(
     if chosen.sizes:
         larger = larger_study(study, chosen.size_questions)
         for model in (larger.source, larger.target):
-            prompts = alignment_prompts(larger, model)
+            prompts = larger.alignment_prompts(model)
             label = f"alignment of {len(prompts)} without {study.trait.name}"
             work.append(captured(larger, model, label, prompts, larger.layers_of(model)))
         styles = [style.id for style in larger.styles for _ in larger.splits["alignment"]]

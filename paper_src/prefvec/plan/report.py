@@ -9,11 +9,12 @@ import psutil
 from prefvec.notebooks import find_notebook, parameters_of
 from prefvec.paths import DATA, RESULTS
 from prefvec.plan.costs import MIB, Costs, disk, fresh
+from prefvec.plan.counting import Stage
 from prefvec.plan.rates import Rates, assumed, measured
 from prefvec.plan.schedule import GPU_RULES, Scheduled, elapsed, most_memory, schedule
 from prefvec.plan.shapes import ASSUMPTIONS, OutlinePool, assumptions
-from prefvec.plan.work import Stage, stages
-from prefvec.profile import Profile, load_profile
+from prefvec.plan.work import stages
+from prefvec.profile import Profile, Settings, load_profile
 
 SAFETY = 3.0  # resources asked of a cluster are the plan's, times this
 FLOOR_MINUTES, FLOOR_MIB = 15, 2048
@@ -69,7 +70,7 @@ def checks(profile: Profile, pool: OutlinePool, rates: Rates) -> list[dict]:
     known: set[tuple] = set()
     found = stages(profile, pool)
     for stage in found:
-        manifest = _manifest(profile, stage)
+        manifest = matching_manifest(profile, stage)
         if manifest is not None:
             pair = stage.rule in ("direct_transfer", "adapters")
             name = f"03 + 04 {stage.name}" if pair else f"{stage.notebook} {stage.name}"
@@ -159,7 +160,7 @@ def _row(job: Scheduled, costs: Costs) -> dict:
     }
 
 
-def _manifest(profile: Profile, stage: Stage) -> dict | None:
+def matching_manifest(profile: Profile, stage: Stage) -> dict | None:
     """The manifest of a stage that was run with the same settings, if there is one."""
     if stage.rule not in GPU_RULES:
         return None
@@ -174,9 +175,12 @@ def _manifest(profile: Profile, stage: Stage) -> dict | None:
             continue
         wanted = profile.settings_for(settings["source"], settings["target"], settings["trait"])
         # A setting that is newer than the run had its default then; others are not the stage's.
-        declared = parameters_of(find_notebook(stage.notebook))
-        read = {k: v for k, v in settings.items() if k in declared}
-        return manifest if read.items() <= wanted.model_dump().items() else None
+        notebook = (
+            "04" if stage.rule == "extensions" else stage.notebook
+        )  # 08 takes what 04 ran with
+        declared = parameters_of(find_notebook(notebook)).keys() & Settings.model_fields
+        then = {k: settings.get(k, Settings.model_fields[k].default) for k in declared}
+        return manifest if then.items() <= wanted.model_dump().items() else None
     return None
 
 

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from prefvec.plan.costs import Costs
-from prefvec.plan.work import Stage
+from prefvec.plan.counting import Stage
 
 GPU_RULES = ("extract", "validate", "direct_transfer", "adapters", "extensions")
 

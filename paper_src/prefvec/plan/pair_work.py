@@ -1,0 +1,158 @@
+"""What the stages of a pair compute: notebooks 03 and 04."""
+
+from collections.abc import Sequence
+
+from prefvec.effects import READ
+from prefvec.metrics.coherence import PERPLEXITY_TOKENS
+from prefvec.paths import pair_name
+from prefvec.plan.counting import Stage, Work, captured, swept, vector
+from prefvec.plan.model_work import own_effect
+from prefvec.plan.rates import PATH_FITS
+from prefvec.study import Study
+from prefvec.transfer import DIRECT, UNSCALED
+from prefvec.transfer import LEARNED as FITTED
+from prefvec.transfer.doses import KL_TOKENS
+from prefvec.transfer.methods import other_traits
+from prefvec.transfer.sites import SITE_RANDOM
+from prefvec.transfer.truth import load_statements
+
+CONTROLS = ("shuffled_pairing", "wrong_trait")
+LEARNED = (*FITTED, *CONTROLS)
+SITE_METHODS = ("ridge_concept", "shuffled_pairing", *(f"random_{i}" for i in range(SITE_RANDOM)))
+CURVES = {"direct_transfer": ("oracle", "random_0"), "adapters": ("oracle", "ridge_concept", "random_0")}  # fmt: skip
+MATCHED = ("ridge_concept", "procrustes")  # maps that 04 also steers with at equal KL
+
+
+Conditions = list[tuple[tuple, int | None]]
+
+
+def pair_stages(study: Study, fetched: tuple[str, ...]) -> list[Stage]:
+    """`direct_transfer` and `adapters` of a pair; fetched: the stages that bring its models."""
+    name = f"{pair_name(study.settings.source, study.settings.target)}/{study.trait.name}"
+    models = (study.settings.source, study.settings.target)
+    site = _site(study)
+    out = []
+    for rule, notebook, methods in (
+        ("direct_transfer", "03", (*DIRECT, UNSCALED)),
+        ("adapters", "04", LEARNED),
+    ):
+        also = _matched(study) if rule == "adapters" else []
+        answers, rows = _evaluation(study, methods, CURVES[rule], also)
+        work = [*site, *answers]
+        if rule == "adapters":
+            work += [*_maps(study, name), *_choice(study), *_forced(study, name)]
+            work.append(_perplexity(study))
+        elif study.settings.intervention_layer < 0:
+            work += own_effect(study, study.target)[0]
+        out.append(Stage(rule, name, notebook, models, tuple(work), fetched, True, rows))
+    return out
+
+
+def _fits(study: Study, key: tuple, fits: int) -> Work:
+    """So many fits on all rows of the alignment."""
+    n = len(study.styles) * len(study.splits["alignment"])
+    return Work("ridge", key, study.source.id, fits, n, target_width=study.target.width)
+
+
+def _site(study: Study) -> list[Work]:
+    """What choosing layer and dose takes: vectors, alignment, λ paths, answers on the selection."""
+    work = [vector(study, study.source), vector(study, study.target)]
+    kinds = sorted((study.source.prompt.kind, study.target.prompt.kind))
+    for model in (study.source, study.target):
+        label = f"alignment {kinds} without {study.trait.name}"
+        prompts = study.alignment_prompts(model)
+        work.append(captured(study, model, label, prompts, study.layers_of(model)))
+    conditions: Conditions = [(("unsteered",), None)]
+    for source, target in study.layer_pairs():
+        key = ("path", study.source.id, study.target.id, source, target, study.trait.name)
+        work.append(_fits(study, key, PATH_FITS))
+        conditions += [
+            ((method, "site", study.source.id, target, dose), target)
+            for method in SITE_METHODS
+            for dose in study.settings.doses
+        ]
+    return work + swept(study, study.target, conditions, "selection")
+
+
+def _references(study: Study) -> list[str]:
+    """Directions that do not depend on the source."""
+    return ["oracle", *(f"random_{i}" for i in range(study.settings.n_random))]
+
+
+def _steered(study: Study, doses: dict[str, list]) -> Conditions:
+    """Conditions of `evaluate`: doses by method. Which layer is chosen is not known before the run: the
+    deepest candidate stands for it in the costs."""
+    layer, references = study.layers_of(study.target)[-1], _references(study)
+    conditions: Conditions = [(("unsteered",), None)]
+    for method, steps in doses.items():
+        shared = () if method in references else (study.source.id,)
+        conditions += [((method, *shared, dose), layer) for dose in steps]
+    return conditions
+
+
+def _evaluation(
+    study: Study, methods: Sequence[str], curve: Sequence[str], also: Sequence[str]
+) -> tuple[list[Work], int]:
+    """Answers on the evaluation split, and how many rows their file has; `also`: methods with one more
+    dose."""
+    doses = {m: study.settings.doses[-1:] for m in (*_references(study), *methods)}
+    doses |= {method: study.settings.doses for method in curve}
+    doses |= {m: [*doses[m], "at equal KL"] for m in also}
+    conditions = _steered(study, doses)
+    asked = bool(study.trait.instructions or study.trait.examples)
+    rows = (len(conditions) + asked) * len(study.splits["evaluation"])
+    return swept(study, study.target, conditions, "evaluation", asked), rows
+
+
+def _matched(study: Study) -> list[str]:
+    """Methods with a dose of their own at equal KL, which takes two doses to know."""
+    several = len(study.settings.doses) > 1
+    return [*MATCHED, *_references(study)[1:]] if several else []
+
+
+def _maps(study: Study, name: str) -> list[Work]:
+    """Contrast data of other traits in both models, the fits, and the λ path without content."""
+    models = (study.source, study.target)
+    others = [vector(study, model, trait) for trait in other_traits(study) for model in models]
+    return [
+        *others,
+        _fits(study, ("maps", name), len(FITTED)),
+        _fits(study, ("path within", name), PATH_FITS),
+    ]
+
+
+def _choice(study: Study) -> list[Work]:
+    """Answers on the questions by which methods are compared."""
+    if not study.splits["choice"]:
+        return []
+    doses = {m: study.settings.doses[-1:] for m in (*_references(study), *LEARNED)}
+    return swept(study, study.target, _steered(study, doses), "choice")
+
+
+def _forced(study: Study, name: str) -> list[Work]:
+    """Given answers under steering: distances in KL by dose, and for honesty true and false statements."""
+    methods, target = [*_references(study), *MATCHED], study.target
+    plain = [len(study.plain_prompt(target, q)) for q in study.splits["selection"]]
+    times = len(methods) * len(study.settings.doses) + 1
+    rows = times * len(plain)
+    tokens, logits = times * sum(plain) + rows * KL_TOKENS, rows * KL_TOKENS
+    work = [Work("score", ("kl", name), target.id, rows, tokens, logits=logits)]
+    if study.trait.name == "honest":
+        encode, times = target.prompt.encode, len(methods) + len(CONTROLS) + 1
+        items = load_statements()[: study.settings.n_statements]
+        asked = [len(study.plain_prompt(target, item["question"])) for item in items]
+        read = [len(encode(item[kind])) for item in items for kind in ("true", "false")]
+        rows, logits = times * len(read), times * sum(read)
+        tokens = 2 * times * sum(asked) + logits
+        work.append(Work("score", ("truth", name), target.id, rows, tokens, logits=logits))
+    return work
+
+
+def _perplexity(study: Study) -> Work:
+    """The reported methods' answers, read by the source model as plain text."""
+    questions, times = study.splits["evaluation"], len(READ)
+    rows = times * len(questions)
+    prompts = sum(len(study.source.prompt.encode(f"{q}\n")) for q in questions)
+    logits = rows * PERPLEXITY_TOKENS
+    key = ("perplexity", study.trait.name, study.source.id, study.target.id)
+    return Work("score", key, study.source.id, rows, times * prompts + logits, logits=logits)
