@@ -107,7 +107,7 @@ def _evaluation(
 def _matched(study: Study) -> list[str]:
     """Methods with a dose of their own at equal KL, which takes two doses to know."""
     several = len(study.settings.doses) > 1
-    return [*MATCHED, *_references(study)[1:]] if several else []
+    return [*MATCHED, *_references(study)[1:3]] if several else []
 
 
 def _maps(study: Study, name: str) -> list[Work]:
