@@ -8,7 +8,7 @@ import pandas as pd
 
 from prefvec.paths import RESULTS
 from prefvec.report import choice, strategy, verdicts
-from prefvec.report.cells import Gathered, arrow, site_frame
+from prefvec.report.cells import BOUND, Gathered, arrow, site_frame
 from prefvec.report.figures import label
 from prefvec.report.numbers import number_key
 from prefvec.report.verdicts import Criteria, Requirements, Scenario, Symmetry, Verdict
@@ -69,7 +69,11 @@ def write_verdicts(study: Gathered, found: Findings) -> Path:
 
 def numbers(found: Findings) -> dict[str, tuple]:
     """Key → (value, unit, digits) for the paper."""
-    out = {"best.method": (label(found.choice.method), "", 0)}
+    out = {
+        "best.method": (label(found.choice.method), "", 0),
+        "rule.bound": (BOUND, "", 1),
+        "rule.margin": (verdicts.CONTROL_MARGIN, "", 1),
+    }
     for row in found.best.itertuples():
         out[number_key("best.te", row.key)] = (row.mean, "", 2)
         out[number_key("best.n", row.key)] = (row.n, "", 0)
