@@ -15,7 +15,7 @@ from prefvec.plan import rates as rates_module
 from prefvec.plan import report, shapes
 from prefvec.plan.costs import ANSWER_FILE_BYTES, Costs, disk, fresh
 from prefvec.plan.counting import Work
-from prefvec.plan.pair_work import LEARNED, MATCHED
+from prefvec.plan.pair_work import LEARNED, MATCHED, MATCHED_RANDOM
 from prefvec.plan.rates import Rates, assumed, ridge_flops
 from prefvec.plan.schedule import GPU_RULES, elapsed, schedule
 from prefvec.plan.shapes import OutlinePool, assumptions, outline
@@ -123,7 +123,13 @@ def test_work_that_two_stages_share_is_counted_once(paper):
     left = fresh(adapters.work, {w.key for w in direct.work})
     new = Counter(w.key[5] for w in left if w.kind == "generate" and w.key[2] == "evaluation")
     # References are there already, but for the random ones' dose at equal KL.
-    expected = Counter([*LEARNED, *MATCHED, *(f"random_{i}" for i in range(settings.n_random))])
+    expected = Counter(
+        [
+            *LEARNED,
+            *MATCHED,
+            *(f"random_{i}" for i in range(min(MATCHED_RANDOM, settings.n_random))),
+        ]
+    )
     expected["ridge_concept"] += len(settings.doses) - 1
     assert new == expected
     asked = [w.key for w in left if w.kind == "generate" and w.key[2] == "choice"]

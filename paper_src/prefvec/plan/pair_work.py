@@ -20,6 +20,7 @@ CONTROLS = ("shuffled_pairing", "wrong_trait")
 LEARNED = (*FITTED, *CONTROLS)
 SITE_METHODS = ("ridge_concept", "shuffled_pairing", *(f"random_{i}" for i in range(SITE_RANDOM)))
 CURVES = {"direct_transfer": ("oracle", "random_0"), "adapters": ("oracle", "ridge_concept", "random_0")}  # fmt: skip
+MATCHED_RANDOM = 2  # random directions at equal KL
 MATCHED = ("ridge_concept", "procrustes")  # maps that 04 also steers with at equal KL
 
 
@@ -107,7 +108,7 @@ def _evaluation(
 def _matched(study: Study) -> list[str]:
     """Methods with a dose of their own at equal KL, which takes two doses to know."""
     several = len(study.settings.doses) > 1
-    return [*MATCHED, *_references(study)[1:3]] if several else []
+    return [*MATCHED, *_references(study)[1 : 1 + MATCHED_RANDOM]] if several else []
 
 
 def _maps(study: Study, name: str) -> list[Work]:
