@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 
+from prefvec.effects import READ
 from prefvec.errors import ConfigError
 from prefvec.metrics.gold import load_gold
 from prefvec.paths import DATA, ROOT, pair_name
@@ -24,7 +25,6 @@ from prefvec.plan.work import stages
 from prefvec.profile import load_profile
 from prefvec.study import JUDGES
 from prefvec.traits import load_trait
-from prefvec.transfer import LEARNED as FITTED
 from prefvec.transfer.extensions import SAMPLED
 from prefvec.transfer.sizes import SUBSETS
 from prefvec.validation import OTHER_METHODS
@@ -136,7 +136,7 @@ def test_work_that_two_stages_share_is_counted_once(paper):
     assert len(asked) == len(LEARNED) + settings.n_random + len(["oracle", "unsteered"])
     assert not [w for w in left if w.key[0] == "path" or "selection" in w.key]
     [read] = [w for w in left if w.key[0] == "perplexity"]
-    assert read.rows == (len(FITTED) + 3) * settings.n_evaluation
+    assert read.rows == len(READ) * settings.n_evaluation
 
 
 def test_what_03_asks_of_the_target_is_what_02_has_asked(paper):
