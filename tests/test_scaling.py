@@ -62,7 +62,7 @@ def test_every_job_asks_for_memory_time_and_a_gpu_only_where_the_profile_wants_o
     large = run(tmp_path, "--full", "--dry-run", "--cores", "8", "--no-pdf")
     jobs = dict(jobs_of(large.stdout))
     with_gpu = {rule for rule, asked in jobs.items() if asked["gpu"] == "1"}
-    assert with_gpu == {"extract", "validate", "direct_transfer", "adapters"}
+    assert with_gpu == {"extract", "validate", "direct_transfer", "adapters", "extensions"}
     assert int(jobs["architectures"]["mem_mb"]) > 30_000  # an 8B model in float32
 
 
