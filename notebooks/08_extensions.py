@@ -26,7 +26,7 @@ sizes: list = []  # sizes of the alignment set that are compared, rows; empty: n
 size_questions: int = 0  # alignment questions for the size curve; 0: as many as 04 had
 n_curve: int = 16  # first evaluation questions that each size steers
 n_composed: int = 24  # first evaluation questions for two preferences at once
-n_seeds: int = 3  # seeds of the sampled answers; 0: no sampling
+n_seeds: int = 0  # seeds of the sampled answers; 0: no sampling
 temperature: float = 0.7  # of the sampled answers
 
 # %%
