@@ -22,7 +22,7 @@ from prefvec.report.figures import LOOK, label
 from prefvec.report.findings import Findings, criteria_frame, protocol_frame, verdict_frame
 from prefvec.report.tables import interval_text
 from prefvec.report.views import plain
-from prefvec.store import write_json, write_text
+from prefvec.store import read_json, write_json, write_text
 
 GENERATED = TEX / "generated"
 
@@ -204,7 +204,7 @@ def write_tex(profile: str, pairs: list[list[str]], traits: list[str]) -> tuple[
         "profile": profile,
     }
     numbers |= main | {k: {**words, "value": v} for k, v in named.items()}
-    extended = len(traits) > 1  # one trait has nothing to spill into
+    extended = _extended(profile, pairs[0])
     sources = sorted([TEX / "main.tex", *(TEX / "sections").glob("*.tex")])
     sources = [path for path in sources if extended or path.name != "extensions.tex"]
     used = number_files.check_uses(numbers, sources)
@@ -224,6 +224,12 @@ def write_tex(profile: str, pairs: list[list[str]], traits: list[str]) -> tuple[
         f"% Written by notebooks/09_paper.\n\\graphicspath{{{paths}}}\n{switch}",
     )
     return numbers, used
+
+
+def _extended(profile: str, pair: list[str]) -> bool:
+    """Has notebook 08 run for the main pair, with nothing left out? Else its section is left out."""
+    manifest = RESULTS / profile / pair_name(*pair) / "manifest_08.json"
+    return manifest.exists() and not read_json(manifest)["missing"]
 
 
 def _relative(path: Path) -> str:
