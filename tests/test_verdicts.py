@@ -260,3 +260,18 @@ def test_the_committed_results_say_what_their_records_say():
         assert verdicts.succeeded(cell, "ridge_concept") is bool(expected)
     assert found.hypotheses[0].of == 2 and found.strategy.n == 2
     assert {v.status for v in found.hypotheses} <= {"supported", "rejected", "undecided"}
+
+
+@pytest.mark.parametrize(
+    "known, h2, h3", [(2, "undecided", "undecided"), (12, "rejected", "supported")]
+)
+def test_two_cells_of_many_decide_nothing(known, h2, h3, monkeypatch):
+    def shares(frame, methods):
+        table = pd.DataFrame(np.nan, index=frame.index, columns=list(methods))
+        table.iloc[:known] = float("ridge_concept" in methods)
+        return table
+
+    monkeypatch.setattr(verdicts, "success_table", shares)
+    monkeypatch.setattr(verdicts, "_rows", lambda *_: [])
+    cells = pd.DataFrame({"a": range(24)})
+    assert (verdicts.verdict_h2(cells).status, verdicts.verdict_h3(cells).status) == (h2, h3)

@@ -23,6 +23,7 @@ H2_EXPECTED = (0.1, 0.3)  # success rate that is expected of direct transfer
 H3_GAIN = 0.2  # adapters must succeed on this much larger a share than direct transfer
 MIN_COHERENCE, MIN_TRAIT, MAX_COLLAPSE = 3.5, 2.5, 0.3
 CLEAR_SHARE, PARTIAL_SHARE = 2 / 3, 1 / 3  # of the judged cells
+MIN_KNOWN = 0.5  # share of the cells that must have a value before anything is concluded
 SUPPORTED, REJECTED, UNDECIDED = "supported", "rejected", "undecided"
 
 
@@ -133,6 +134,10 @@ def success_table(cells: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(found, index=cells.index, dtype=float)
 
 
+def _enough(known: int, of: int) -> bool:
+    return known > 0 and known >= MIN_KNOWN * of
+
+
 def verdict_h1(study: Gathered) -> Verdict:
     """H1: each source's own vector steers it: direction score above 0.7 for every model and trait."""
     rows = []
@@ -146,7 +151,9 @@ def verdict_h1(study: Gathered) -> Verdict:
                 row["passed"] = row["direction"].value > H1_DIRECTION
             rows.append(row | {"missing": "" if path.exists() else "notebook 02 has not run"})
     passed = [float(row["passed"]) for row in rows if row["passed"] is not None]
-    status = UNDECIDED if not passed else SUPPORTED if all(passed) else REJECTED
+    status = SUPPORTED if all(passed) else REJECTED
+    if status == SUPPORTED and not _enough(len(passed), len(rows)):
+        status = UNDECIDED  # one that fails rejects the claim, however many have not run
     claim = f"every source's own vector steers it (direction score above {H1_DIRECTION})"
     return Verdict("h1", claim, status, mean_ci(passed), len(passed), len(rows), rows)
 
@@ -159,10 +166,10 @@ def verdict_h2(cells: pd.DataFrame) -> Verdict:
     table = success_table(cells, DIRECT)
     rate = mean_ci(table.mean(axis=1))
     low, high = H2_EXPECTED
-    known = np.isfinite(rate.value)
-    status = UNDECIDED if not known else SUPPORTED if low <= rate.value <= high else REJECTED
-    claim = f"direct transfer succeeds in {100 * low:.0f}–{100 * high:.0f} % of the cases"
     n = int(table.notna().any(axis=1).sum())
+    status = SUPPORTED if low <= rate.value <= high else REJECTED
+    status = status if _enough(n, len(cells)) else UNDECIDED
+    claim = f"direct transfer succeeds in {100 * low:.0f}–{100 * high:.0f} % of the cases"
     return Verdict("h2", claim, status, rate, n, len(cells), _rows(cells, table))
 
 
@@ -176,12 +183,12 @@ def verdict_h3(cells: pd.DataFrame) -> Verdict:
     learned, direct = success_table(cells, tuple(LEARNED)), success_table(cells, DIRECT)
     gains = learned.mean(axis=1) - direct.mean(axis=1)
     gain = mean_ci(gains)
-    if not np.isfinite(gain.value) or (gain.value > H3_GAIN and not gain.low > 0):
+    n = int(gains.notna().sum())
+    if not _enough(n, len(cells)) or (gain.value > H3_GAIN and not gain.low > 0):
         status = UNDECIDED
     else:
         status = SUPPORTED if gain.value > H3_GAIN else REJECTED
     claim = f"adapters succeed more often than direct methods, by over {100 * H3_GAIN:.0f} points"
-    n = int(gains.notna().sum())
     return Verdict("h3", claim, status, gain, n, len(cells), _rows(cells, learned))
 
 
@@ -235,10 +242,10 @@ def criteria(cells: pd.DataFrame, site: pd.DataFrame, method: str) -> list[Crite
 def scenario(found: Sequence[Criteria]) -> Scenario:
     """The study in one word, for one method: the share of cells in which it transfers (`succeeded`)
     and meets the criteria. From two thirds of the judged cells on: clear success; from one third on:
-    partial success; else failure. Undecided if no cell can be judged."""
+    partial success; else failure. Undecided if fewer than half of the cells can be judged."""
     judged = [c for c in found if c.met is not None and c.transferred is not None]
     share = mean_ci([float(c.met and c.transferred) for c in judged])
-    if not judged:
+    if not _enough(len(judged), len(found)):
         status = UNDECIDED
     elif share.value >= CLEAR_SHARE:
         status = "clear success"
