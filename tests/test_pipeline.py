@@ -12,6 +12,7 @@ from prefvec import pipeline
 from prefvec.errors import ConfigError, PrefvecError
 from prefvec.paths import CONFIG, ROOT
 from prefvec.profile import load_profile
+from prefvec.traits import TRAITS
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in CONFIG.glob("*.yaml")))
@@ -40,6 +41,17 @@ def test_library_modules_that_a_notebook_imports_are_inputs_of_its_rule():
     sizes = pipeline.library_inputs("00_architectures")
     assert "paper_src/prefvec/models/architecture.py" in sizes
     assert "paper_src/prefvec/effects.py" in direct and "paper_src/prefvec/effects.py" not in sizes
+
+
+def test_the_complete_study_has_every_pair_and_trait_and_the_settings_of_the_paper():
+    paper, complete = load_profile("paper"), load_profile("complete")
+    models = set(complete.models)
+    assert set(complete.pairs) == {(a, b) for a in models for b in models if a != b}
+    assert set(complete.traits) == {path.stem for path in TRAITS.glob("*.yaml")}
+    assert set(paper.pairs) <= set(complete.pairs) and set(paper.traits) <= set(complete.traits)
+    assert paper.extensions == complete.extensions
+    for trait in paper.traits:
+        assert paper.settings_of(trait) == complete.settings_of(trait)
 
 
 def test_the_library_floors_hold():
