@@ -49,7 +49,7 @@ def test_the_complete_study_has_every_pair_and_trait_and_the_settings_of_the_pap
     assert set(complete.pairs) == {(a, b) for a in models for b in models if a != b}
     assert set(complete.traits) == {path.stem for path in TRAITS.glob("*.yaml")}
     assert set(paper.pairs) <= set(complete.pairs) and set(paper.traits) <= set(complete.traits)
-    assert paper.extensions == complete.extensions
+    assert complete.extensions.sizes[-1] >= 5000 > paper.extensions.sizes[-1]
     for trait in paper.traits:
         assert paper.settings_of(trait) == complete.settings_of(trait)
 
