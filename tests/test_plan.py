@@ -152,14 +152,14 @@ def test_what_03_asks_of_the_target_is_what_02_has_asked(paper):
     assert (gold.model, gold.rows) == (next(j for j in JUDGES if j != target), 2 * texts)
 
 
-def test_answers_that_01_reads_are_the_classifier_s_texts(paper):
-    by_classifier = [
-        t for t in load_profile("paper").traits if load_trait(t).measure == "classifier"
-    ]
+def test_answers_that_01_reads_are_the_classifier_s_texts():
+    complete = load_profile("complete")
+    by_classifier = [t for t in complete.traits if load_trait(t).measure == "classifier"]
     assert by_classifier
+    counted = stages(complete, OutlinePool(exact=False))
     for trait in by_classifier:
         for judge in JUDGES:
-            found = {s.rule: s for s in paper if s.name == f"{judge}/{trait}"}
+            found = {s.rule: s for s in counted if s.name == f"{judge}/{trait}"}
             texts = {w for w in found["extract"].work if w.key[0] == "texts" and w.model == judge}
             [first] = [w for w in texts if w.key[3] == 0]  # pooled over, and the classifier's
             assert first.rows > 0 and texts <= set(found["validate"].work)
