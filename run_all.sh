@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From a fresh clone to the paper: environment, models, notebooks, figures, PDF.
-#   ./run_all.sh --quick      one pair, about 6 minutes after set-up
+#   ./run_all.sh --quick      one pair, about 8 minutes after set-up
 #   ./run_all.sh              the paper: both directions, two traits, larger samples
 #   ./run_all.sh --help       everything else
 set -euo pipefail
