@@ -1,6 +1,6 @@
 """The ruler is checked on texts of known label; layers and ways of extraction are compared fairly."""
 
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -43,10 +43,12 @@ def test_a_damaged_file_of_labelled_texts_names_the_line_or_the_pair(tmp_path, m
 
 def fake_study(trait, **settings):
     settings = {"seed": 0, "max_new_tokens": 48, "doses": [1.0, 2.0], **settings}
-    return SimpleNamespace(
+    study = SimpleNamespace(
         trait=trait, store=None, settings=SimpleNamespace(**settings), judge_of=lambda _: None,
         splits={"selection": QUESTIONS, "extraction": QUESTIONS},
     )  # fmt: skip
+    study.score = MethodType(Study.score, study)
+    return study
 
 
 def test_length_tells_short_from_long_texts_and_a_blind_score_is_called_unfit(monkeypatch, llama):

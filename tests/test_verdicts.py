@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from prefvec.errors import ReportError
+from prefvec.models.architecture import recommended_strategy
 from prefvec.paths import DATA
 from prefvec.report import cells as all_cells
 from prefvec.report import choice, findings, paper, strategy, verdicts
@@ -165,9 +166,9 @@ def test_symmetry_compares_both_directions_once(results):
 
 
 def test_advice_follows_compatibility_and_is_held_against_what_was_best(results):
-    assert strategy.advice({"overall": 0.81, "dimension": 0.1}) == "direct"
-    assert strategy.advice({"overall": 0.8, "dimension": 0.71}) == "scaled"
-    assert strategy.advice({"overall": 0.8, "dimension": 0.7}) == "adapted"
+    assert recommended_strategy({"overall": 0.81, "dimension": 0.1}) == "direct"
+    assert recommended_strategy({"overall": 0.8, "dimension": 0.71}) == "scaled"
+    assert recommended_strategy({"overall": 0.8, "dimension": 0.7}) == "adapted"
     write_cell(results, (QWEN, SMOL, "silly"))
     write_cell(results, (SMOL, QWEN, "silly"), direct={"zero_pad": 0.95})
     write_json(

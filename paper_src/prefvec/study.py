@@ -4,6 +4,7 @@ A notebook asks for what it needs; what another notebook (or an interrupted run)
 already comes from the content-addressed store.
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from prefvec.activations import Prompt, capture
 from prefvec.errors import ConfigError
 from prefvec.generation import Request, generate
 from prefvec.metrics.classifier import FOLDS, TraitClassifier, fit_classifier
+from prefvec.metrics.trait import trait_scores
 from prefvec.models.architecture import matching_layer
 from prefvec.models.load import LoadedModel, ModelPool
 from prefvec.models.materialise import fingerprint, materialise
@@ -228,6 +230,23 @@ class Study:
 
         found = self.store.json("classifiers", key, compute)
         return TraitClassifier(**{**found, "weights": np.array(found["weights"])})
+
+    def score(
+        self,
+        loaded: LoadedModel,
+        questions: Sequence[str],
+        texts: Sequence[str],
+        n_tokens: Sequence[int],
+        limit: int,
+    ) -> np.ndarray:
+        """The trait's score `[n]` of texts that a model wrote under a limit of tokens, as `trait_scores`.
+        A likelihood comes from another model than the writer: none marks its own work."""
+        measure = self.trait.measure
+        return trait_scores(
+            self.trait, list(questions), list(texts), list(n_tokens), limit,
+            judge=self.judge_of(loaded) if measure == "likelihood" else None, store=self.store,
+            classifier=self.classifier if measure == "classifier" else None,
+        )  # fmt: skip
 
     def plain_prompt(self, loaded: LoadedModel, question: str) -> tuple[int, ...]:
         """Token ids of a question asked neutrally (a base model: after plain examples)."""

@@ -14,7 +14,6 @@ import pandas as pd
 from prefvec.activations import Prompt
 from prefvec.errors import ConfigError, VectorError
 from prefvec.generation import Request, generate
-from prefvec.metrics.trait import trait_scores
 from prefvec.models.load import LoadedModel
 from prefvec.models.prompt import Example
 from prefvec.stats import Estimate, mean_ci
@@ -125,13 +124,9 @@ def contrast(study: Study, loaded: LoadedModel, pairs: list[Pair]) -> Contrast:
     of one article are not two articles."""
     table = pd.DataFrame(pairs)
     prompts = [article.prompt for article, _ in combinations(study, loaded)]
-    measure = study.trait.measure
     scores = {
-        pole: trait_scores(
-            study.trait, prompts, list(table[pole]), list(table[f"{pole}_tokens"]),
-            token_limit(study), store=study.store,
-            judge=study.judge_of(loaded) if measure == "likelihood" else None,
-            classifier=study.classifier if measure == "classifier" else None,
+        pole: study.score(
+            loaded, prompts, table[pole], table[f"{pole}_tokens"], token_limit(study)
         )
         for pole in ("positive", "negative")
     }  # fmt: skip

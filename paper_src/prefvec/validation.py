@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from prefvec.metrics.gold import load_gold
-from prefvec.metrics.trait import UNITS, likelihood_ratio, trait_scores
+from prefvec.metrics.trait import UNITS, likelihood_ratio
 from prefvec.models.load import LoadedModel
 from prefvec.stats import Estimate, mean_ci, paired_auc
 from prefvec.study import Study
@@ -29,17 +29,15 @@ def score_validity(study: Study, loaded: LoadedModel) -> pd.DataFrame:
     questions = [pair.question for pair in pairs] * 2
     texts = [pair.positive for pair in pairs] + [pair.negative for pair in pairs]
     counts = [len(loaded.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in texts]
-    judge = study.judge_of(loaded) if trait.instructions else None
     scores = {
-        (trait.measure, UNITS[trait.measure]): trait_scores(
-            trait, questions, texts, counts, study.settings.max_new_tokens, judge, study.store,
-            study.classifier if trait.measure == "classifier" else None,
+        (trait.measure, UNITS[trait.measure]): study.score(
+            loaded, questions, texts, counts, study.settings.max_new_tokens
         )
-    }  # fmt: skip
+    }
     if trait.measure == "length":
         scores["words", "words"] = np.array([len(text.split()) for text in texts], float)
     if trait.instructions and trait.measure != "likelihood":
-        found = likelihood_ratio(trait, questions, texts, judge, study.store)
+        found = likelihood_ratio(trait, questions, texts, study.judge_of(loaded), study.store)
         scores["likelihood", UNITS["likelihood"]] = found
     rows, n = [], len(pairs)
     for (name, unit), values in scores.items():

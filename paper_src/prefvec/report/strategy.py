@@ -1,19 +1,17 @@
 """Does compatibility say which method to use? And how far must one go along the graduated protocol?"""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from prefvec.models.architecture import recommended_strategy
 from prefvec.report.cells import RESULTS, SCALED, Gathered, bounded, why
 from prefvec.report.verdicts import Record, succeeded
 from prefvec.stats import Estimate, mean_ci
 from prefvec.store import read_json
 from prefvec.transfer.methods import DIRECT, LEARNED
 
-MIN_OVERALL = 0.8  # overall compatibility above which direct transfer is advised
-MIN_DIMENSION = 0.7  # agreement of widths above which a scaled vector is advised
 KINDS = {"direct": DIRECT, "scaled": SCALED, "adapted": tuple(LEARNED)}
 # The protocol tries the next step where the one before did not succeed; of a step's methods the first
 # that was run stands for it.
@@ -43,13 +41,6 @@ class Protocol(Record):
     rows: list[dict]
 
 
-def advice(scores: Mapping[str, float]) -> str:
-    """Kind of method that the compatibility of two models speaks for."""
-    if scores["overall"] > MIN_OVERALL:
-        return "direct"
-    return "scaled" if scores["dimension"] > MIN_DIMENSION else "adapted"
-
-
 def strategy(study: Gathered, cells: pd.DataFrame) -> Strategy:
     """The advised kind of method in each cell, and the kind whose best method has the highest
     evaluation efficiency. The best of many is flattered by chance: this describes, it chooses nothing."""
@@ -61,7 +52,7 @@ def strategy(study: Gathered, cells: pd.DataFrame) -> Strategy:
         te = {m: cell[m].value for of in KINDS.values() for m in of if np.isfinite(cell[m].value)}
         best = max(te, key=te.get) if te else ""
         kind = next((k for k, methods in KINDS.items() if best in methods), "")
-        advised = advice(found) if found else ""
+        advised = recommended_strategy(found) if found else ""
         missing = "" if found else "no compatibility scores: notebook 00 has not run for this pair"
         missing = missing or ("" if te else why(cell, "ridge_concept"))
         if found and te:

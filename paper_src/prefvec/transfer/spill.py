@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from prefvec.metrics.trait import trait_scores
 from prefvec.stats import Estimate, mean_ci, paired_bootstrap
 from prefvec.study import Study
 from prefvec.transfer.saved import Cell
@@ -18,12 +17,7 @@ Effects = dict[tuple[str, str, str], np.ndarray]  # (method, vector's trait, mea
 def score_as(study: Study, answers: pd.DataFrame, limit: int) -> np.ndarray:
     """The score `[n]` of a study's trait in answers that its target gave, for whatever purpose; limit:
     the limit in tokens under which they were generated."""
-    measure = study.trait.measure
-    return trait_scores(
-        study.trait, list(answers.question), list(answers.text), list(answers.n_tokens), limit,
-        judge=study.judge_of(study.target) if measure == "likelihood" else None, store=study.store,
-        classifier=study.classifier if measure == "classifier" else None,
-    )  # fmt: skip
+    return study.score(study.target, answers.question, answers.text, answers.n_tokens, limit)
 
 
 def spill_scores(cells: Mapping[str, Cell], methods: Sequence[str]) -> pd.DataFrame:

@@ -8,7 +8,6 @@ import pandas as pd
 
 from prefvec.generation import Generation, Request, generate
 from prefvec.metrics.coherence import is_collapsed
-from prefvec.metrics.trait import trait_scores
 from prefvec.models.load import LoadedModel
 from prefvec.steering import Steer
 from prefvec.study import Study
@@ -55,13 +54,8 @@ def sweep(
     for field in Generation._fields:
         table[field] = [getattr(answer, field) for answer in answers]
     table["collapsed"] = [is_collapsed(text) for text in table.text]
-    # Likelihood scores come from the pair's other model: no model marks its own work.
-    other = study.judge_of(loaded) if study.trait.measure == "likelihood" else None
-    table["score"] = trait_scores(
-        study.trait, list(table.question), list(table.text), list(table.n_tokens),
-        study.settings.max_new_tokens, judge=other, store=study.store,
-        classifier=study.classifier if study.trait.measure == "classifier" else None,
-    )  # fmt: skip
+    limit = study.settings.max_new_tokens
+    table["score"] = study.score(loaded, table.question, table.text, table.n_tokens, limit)
     return table
 
 
