@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From a fresh clone to the paper: environment, models, notebooks, figures, PDF.
 #   ./run_all.sh --quick      one pair, about 8 minutes after set-up
-#   ./run_all.sh              the paper: both directions, two traits, larger samples
+#   ./run_all.sh              the paper: six pairs of models, four traits (hours on two cores; it resumes)
 #   ./run_all.sh --help       everything else
 set -euo pipefail
 WANT_LATEX=1 SETUP_ONLY=0 COMMAND=run
@@ -28,9 +28,9 @@ exec python -m prefvec.cli "$COMMAND" ${arguments[@]+"${arguments[@]}"}
 usage: ./run_all.sh [options]
 
   --quick                  one pair (Qwen2.5 to SmolLM2), one trait
-  (default)                profile paper: both directions, two traits, larger samples
+  (default)                profile paper: six pairs of models, four traits
   --full                   7B-class models on a GPU
-  --profile NAME           a profile of config/ (smoke, quick, summarise, paper, complete, full) or a .yaml file
+  --profile NAME           a profile of config/ (smoke, quick, summarise, paper, full) or a .yaml file
   --source-model ID        another source; with --target-models, your own pairs
   --target-models A,B      targets, separated by commas
   --trait NAME             a built-in trait or a trait file

@@ -6,8 +6,8 @@ import torch
 
 from conftest import random_ids
 from prefvec.errors import ConfigError
-from prefvec.metrics.coherence import log_likelihoods
 from prefvec.metrics.forced import forced_scores, matched_coefficient
+from prefvec.metrics.likelihood import log_likelihoods
 from prefvec.steering import Steer
 
 

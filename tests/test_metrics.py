@@ -6,8 +6,9 @@ import torch
 
 from conftest import random_ids
 from prefvec.metrics import content
-from prefvec.metrics.coherence import is_collapsed, log_likelihoods
+from prefvec.metrics.coherence import is_collapsed
 from prefvec.metrics.length import direction_score
+from prefvec.metrics.likelihood import log_likelihoods
 from prefvec.metrics.trait import trait_scores
 from prefvec.traits import load_trait
 
@@ -70,7 +71,7 @@ def test_log_likelihoods_equal_a_plain_computation(tiny):
         want = sum(scores[len(prompt) - 1 + i, token].item() for i, token in enumerate(answer))
         assert n == len(answer)
         assert total == pytest.approx(want, rel=1e-3)
-    narrow = log_likelihoods(tiny, prompts, answers, tokens_per_batch=20)
+    narrow = log_likelihoods(tiny, prompts, answers, nodes_per_pass=20)
     np.testing.assert_allclose(narrow, got, rtol=1e-3)
 
 

@@ -153,10 +153,10 @@ def test_what_03_asks_of_the_target_is_what_02_has_asked(paper):
 
 
 def test_answers_that_01_reads_are_the_classifier_s_texts():
-    complete = load_profile("complete")
-    by_classifier = [t for t in complete.traits if load_trait(t).measure == "classifier"]
+    profile = load_profile("paper")
+    by_classifier = [t for t in profile.traits if load_trait(t).measure == "classifier"]
     assert by_classifier
-    counted = stages(complete, OutlinePool(exact=False))
+    counted = stages(profile, OutlinePool(exact=False))
     for trait in by_classifier:
         for judge in JUDGES:
             found = {s.rule: s for s in counted if s.name == f"{judge}/{trait}"}

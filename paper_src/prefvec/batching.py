@@ -55,24 +55,21 @@ def length_sorted_batches(lengths: Sequence[int], tokens_per_batch: int) -> list
     return batches
 
 
-def shared_beginnings(
-    rows: Sequence[tuple[int, ...]], may_share: bool = True, own: Sequence[int] | None = None
-) -> list[Group]:
+def shared_beginnings(rows: Sequence[tuple[int, ...]], may_share: bool = True) -> list[Group]:
     """Group sequences by a common beginning, where that saves more than it costs.
 
-    The last tokens of a sequence belong to it alone: `own` of them, one unless it is given.
+    The last token of a sequence belongs to it alone.
     """
     if not may_share:
         return [Group(0, (i,)) for i in range(len(rows))]
-    sharable = [len(row) - (own[i] if own else 1) for i, row in enumerate(rows)]
     groups: list[Group] = []
     for i in sorted(range(len(rows)), key=lambda i: rows[i]):
         if groups:
             shared, members = groups[-1]
-            common = _common(rows[members[0]], rows[i])
+            common = common_beginning(rows[members[0]], rows[i])
             if shared:
                 common = min(common, shared)
-            common = min(common, sharable[i], sharable[members[0]])
+            common = min(common, len(rows[i]) - 1, len(rows[members[0]]) - 1)
             # Do not shrink a good prefix much for one more member.
             if common >= max(MIN_SHARED, 0.75 * shared) and len(members) < MAX_MEMBERS:
                 groups[-1] = Group(common, (*members, i))
@@ -128,7 +125,8 @@ def fits_window(loaded: LoadedModel, slots: int) -> bool:
     return not local or slots <= config.sliding_window
 
 
-def _common(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+def common_beginning(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two sequences share from their start."""
     return next(
         (k for k, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
     )

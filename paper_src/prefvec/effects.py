@@ -12,11 +12,11 @@ from prefvec.metrics.coherence import perplexity
 from prefvec.metrics.length import direction_score
 from prefvec.stats import Estimate, difference, mean_ci, transfer_efficiency
 from prefvec.study import Study
-from prefvec.transfer import ORACLE, UNSTEERED, Site
+from prefvec.transfer import LEARNED, ORACLE, UNSTEERED, Site
 
 RANDOM_NAME = re.compile(r"random_\d+")
 # Methods whose answers are read for content and coherence: another model has to read them all.
-READ = ("unsteered", "oracle", "ridge_concept", "procrustes", "residual", "random_0")
+READ = (UNSTEERED, ORACLE, *LEARNED, "random_0")
 RANDOM = "random"  # the mean over the random directions, prompt by prompt
 
 
@@ -118,11 +118,15 @@ def content_and_coherence(
     """
     questions = study.splits["evaluation"]
     base = _texts(table, UNSTEERED, 0.0, questions)
+    dose = study.trait.sign * site.dose
+    doses = {m: 0.0 if m in (UNSTEERED, "instruction") else dose for m in methods}
+    texts_of = {m: _texts(table, m, doses[m], questions) for m in methods}
+    every = [text for texts in texts_of.values() for text in texts]
+    read = np.log(perplexity(study.source, questions * len(texts_of), every, study.store))
     rows = []
-    for method in methods:
-        at_zero = method in (UNSTEERED, "instruction")
-        dose = 0.0 if at_zero else study.trait.sign * site.dose
-        texts = _texts(table, method, dose, questions)
+    for (method, texts), logs in zip(
+        texts_of.items(), read.reshape(-1, len(questions)), strict=True
+    ):
         scores = {
             **content.rouge(base, texts),
             "tfidf": content.tfidf_cosine(base, texts),
@@ -130,7 +134,6 @@ def content_and_coherence(
             "embedding": content.embedding_cosine(base, texts),
         }
         row = {name: mean_ci(values, study.settings.seed) for name, values in scores.items()}
-        logs = np.log(perplexity(study.source, questions, texts, study.store))
         row["perplexity"] = Estimate(*np.exp(mean_ci(logs, study.settings.seed)))
         rows.append({"method": method, **row})
     return pd.DataFrame(rows)

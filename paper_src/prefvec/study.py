@@ -90,6 +90,7 @@ class Study:
         self.split_hashes = check_disjoint({**self.splits, "in-context": self._shown_questions()})
         self.store = store or Store()
         self.pool = pool or ModelPool(settings.device, settings.dtype)
+        self._judges: dict[str, str] = {}
 
     @property
     def source(self) -> LoadedModel:
@@ -102,12 +103,14 @@ class Study:
         return self.pool.get(self.settings.target)
 
     def judge_of(self, loaded: LoadedModel) -> LoadedModel:
-        """A model to mark another's texts: the pair's other one, or an embedded one of another
-        family where the pair is one model."""
-        for name in (self.settings.source, self.settings.target, *JUDGES):
-            if name != loaded.id:
-                return self.pool.get(name)
-        raise ConfigError(f"no other model is there to judge {loaded.id}")
+        """A chat model to mark another's texts: the pair's other one, or an embedded one of another
+        family. A base model does not take the instructions under which texts are compared."""
+        if loaded.id not in self._judges:
+            pair = self.settings.source, self.settings.target
+            names = [name for name in dict.fromkeys((*pair, *JUDGES)) if name != loaded.id]
+            known = (name for name in names if self.pool.get(name).prompt.kind == "chat")
+            self._judges[loaded.id] = next(known)
+        return self.pool.get(self._judges[loaded.id])
 
     def candidate_layers(self, loaded: LoadedModel) -> list[int]:
         """Layers to choose among: the profile's fractions of the depth, or the one layer given."""

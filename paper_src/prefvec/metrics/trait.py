@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from prefvec.metrics.classifier import TraitClassifier
-from prefvec.metrics.coherence import log_likelihoods
 from prefvec.metrics.content import encode
+from prefvec.metrics.likelihood import log_likelihoods
 from prefvec.models.load import LoadedModel
 from prefvec.store import Store
 from prefvec.traits import Trait

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import psutil
 
 from prefvec.generation import MAX_ROWS, MEMORY_LIMIT, MEMORY_SHARE, PROMPT_TOKENS
-from prefvec.metrics.coherence import MAX_LOGITS
+from prefvec.metrics.likelihood import MAX_LOGITS
 from prefvec.paths import DATA, RESULTS, slug
 from prefvec.plan.counting import Stage, Work
 from prefvec.plan.rates import Rates, decode_flops, ridge_flops

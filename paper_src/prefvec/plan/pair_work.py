@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from prefvec.effects import READ
 from prefvec.metrics.coherence import PERPLEXITY_TOKENS
 from prefvec.paths import pair_name
-from prefvec.plan.counting import Stage, Work, captured, swept, vector
+from prefvec.plan.counting import DISTINCT, Stage, Work, captured, swept, vector
 from prefvec.plan.model_work import own_effect
 from prefvec.plan.rates import PATH_FITS
 from prefvec.study import Study
@@ -154,6 +154,6 @@ def _perplexity(study: Study) -> Work:
     questions, times = study.splits["evaluation"], len(READ)
     rows = times * len(questions)
     prompts = sum(len(study.source.prompt.encode(f"{q}\n")) for q in questions)
-    logits = rows * PERPLEXITY_TOKENS
+    logits = round(rows * PERPLEXITY_TOKENS * DISTINCT)
     key = ("perplexity", study.trait.name, study.source.id, study.target.id)
-    return Work("score", key, study.source.id, rows, times * prompts + logits, logits=logits)
+    return Work("score", key, study.source.id, rows, prompts + logits, logits=logits)
