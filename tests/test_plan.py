@@ -380,4 +380,8 @@ def test_the_plan_command_measures_this_machine_once(tmp_path):
     assert 10 < record["here"]["elapsed_seconds"] < 10_000
     assert not record["here"]["prompts_estimated"]
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert "measuring" not in again.stderr and json.loads(again.stdout) == record
+    if "not kept" in done.stderr:  # other programs were busy, as the record says
+        assert "other programs took" in record["here"]["basis"]
+        assert "measuring" in again.stderr
+    else:
+        assert "measuring" not in again.stderr and json.loads(again.stdout) == record
