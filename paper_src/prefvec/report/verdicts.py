@@ -161,14 +161,18 @@ def verdict_h1(study: Gathered) -> Verdict:
 def verdict_h2(cells: pd.DataFrame) -> Verdict:
     """H2: methods that learn nothing succeed (`succeeded`) in 10 to 30 % of the cases.
 
-    The rate is the mean over cells of the share of direct methods that succeed in a cell.
+    The rate is the mean over cells of the share of direct methods that succeed in a cell. Supported if
+    its interval (cells resampled) lies within that range, rejected if it lies outside, else undecided.
     """
     table = success_table(cells, DIRECT)
     rate = mean_ci(table.mean(axis=1))
     low, high = H2_EXPECTED
     n = int(table.notna().any(axis=1).sum())
-    status = SUPPORTED if low <= rate.value <= high else REJECTED
-    status = status if _enough(n, len(cells)) else UNDECIDED
+    status = UNDECIDED
+    if _enough(n, len(cells)) and (rate.low > high or rate.high < low):
+        status = REJECTED
+    elif _enough(n, len(cells)) and low <= rate.low and rate.high <= high:
+        status = SUPPORTED
     claim = f"direct transfer succeeds in {100 * low:.0f}–{100 * high:.0f} % of the cases"
     return Verdict("h2", claim, status, rate, n, len(cells), _rows(cells, table))
 
