@@ -234,7 +234,7 @@ def test_the_written_verdicts_and_summary_hold_every_cell(results):
     assert record["h2"]["status"] == "undecided" and len(record["criteria"]) == 2
     assert [m["what"] for m in record["missing"]] == ["notebook 03", "notebook 04"]
     text = paper.write_summary(study, cells, found).read_text()
-    assert "| rejected |" in text and "SmolLM2 → Qwen2.5" in text and "has not run" in text
+    assert "| undecided |" in text and "SmolLM2 → Qwen2.5" in text and "has not run" in text
     assert "nan" not in text
 
 
