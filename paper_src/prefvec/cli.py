@@ -141,6 +141,26 @@ def pdf() -> None:
     print(pipeline.build_pdf())
 
 
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="results of a profile, as data/results/paper")],
+    after: Annotated[Path, typer.Argument(help="results of another run of it")],
+    as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
+) -> None:
+    """Compare two runs of a profile: which numbers, answers and verdicts are reproduced.
+
+    Exit status 3 if a number left its interval or a verdict changed.
+    """
+    from prefvec.report.compare import OUTSIDE
+    from prefvec.report.compare import compare as compared
+
+    found = compared(before, after)
+    print(json.dumps(found.as_record(), indent=1) if as_json else found.text())
+    changed = [name for name, a, b in found.verdicts if a != b]
+    if changed or (found.numbers.status == OUTSIDE).any():
+        raise typer.Exit(3)
+
+
 def _chosen(
     quick: bool, full: bool, profile: str, source: str | None, targets: str | None,
     trait: str | None, num_pairs: int | None, layer: int | None,

@@ -1,0 +1,128 @@
+"""Two runs of one profile, number by number: is a result reproduced?"""
+
+import math
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from prefvec.errors import ReportError
+from prefvec.report.numbers import format_number, merge
+from prefvec.store import read_json
+
+EXACT, PRINTED, INTERVAL, OUTSIDE = "exact", "as printed", "in the interval", "outside"
+ORDER = (EXACT, PRINTED, INTERVAL, OUTSIDE)
+ROW = ["method", "layer", "dose", "question"]
+
+
+class Comparison(NamedTuple):
+    """numbers: one row a key that both runs have (`key, before, after, low, high, status`); texts: one
+    row a generations file (`file, rows, same`); verdicts: (name, before, after); alone: keys that only
+    one run has."""
+
+    numbers: pd.DataFrame
+    texts: pd.DataFrame
+    verdicts: list[tuple[str, str, str]]
+    alone: list[str]
+
+    def as_record(self) -> dict:
+        """Plain values: counts by status, the numbers that are outside, texts and verdicts."""
+        count = Counter(self.numbers.status)
+        outside = self.numbers[self.numbers.status == OUTSIDE]
+        return {
+            "numbers": {status: count[status] for status in ORDER},
+            "outside": outside[["key", "before", "after", "low", "high"]].to_dict("records"),
+            "alone": self.alone,
+            "answers": int(self.texts["rows"].sum()),
+            "same_answers": int(self.texts["same"].sum()),
+            "verdicts": [dict(zip(("name", "before", "after"), v, strict=True)) for v in self.verdicts],
+        }  # fmt: skip
+
+    def text(self) -> str:
+        """What a reader wants to know, in a few lines."""
+        record = self.as_record()
+        total = max(1, len(self.numbers))
+        shares = ", ".join(
+            f"{n} {status} ({n / total:.0%})" for status, n in record["numbers"].items()
+        )
+        lines = [f"{len(self.numbers)} numbers in both: {shares}"]
+        lines += [
+            f"  {r['key']}: {r['before']} [{r['low']}, {r['high']}] -> {r['after']}"
+            for r in record["outside"]
+        ]
+        if self.alone:
+            lines.append(
+                f"{len(self.alone)} numbers in one run only: {', '.join(self.alone[:5])} …"
+            )
+        if record["answers"]:
+            share = record["same_answers"] / record["answers"]
+            lines.append(f"{record['answers']} answers in both: {share:.1%} have the same text")
+        lines += [
+            f"verdict {name}: {a}" + ("" if a == b else f" -> {b}") for name, a, b in self.verdicts
+        ]
+        return "\n".join(lines)
+
+
+def compare(before: Path, after: Path) -> Comparison:
+    """Compare two results folders of a profile (`data/results/<profile>`).
+
+    A number is exact (the same float, and the same interval), as printed (the same after rounding to
+    the digits that the paper shows), in the interval (inside the first run's 95 % interval), or outside.
+    Raises ReportError where a folder has no numbers.
+    """
+    one, two = (_numbers(folder) for folder in (before, after))
+    rows = []
+    for key in sorted(one.keys() & two.keys()):
+        a, b = one[key], two[key]
+        rows.append((key, a["value"], b["value"], a["low"], a["high"], status(a, b)))
+    numbers = pd.DataFrame(rows, columns=["key", "before", "after", "low", "high", "status"])
+    return Comparison(
+        numbers, _texts(before, after), _verdicts(before, after), sorted(one.keys() ^ two.keys())
+    )
+
+
+def status(a: dict, b: dict) -> str:
+    """How well the second record of a number repeats the first."""
+    if all(a[k] == b[k] for k in ("value", "low", "high")):
+        return EXACT
+    if format_number(a, interval=True) == format_number(
+        {**a, **{k: b[k] for k in ("value", "low", "high")}}, interval=True
+    ):
+        return PRINTED
+    bounds = a["low"], b["value"], a["high"]
+    known = all(isinstance(x, int | float) and math.isfinite(x) for x in bounds)
+    return INTERVAL if known and bounds[0] <= bounds[1] <= bounds[2] else OUTSIDE
+
+
+def _numbers(folder: Path) -> dict[str, dict]:
+    files = sorted(folder.rglob("numbers_*.json"))
+    if not files:
+        raise ReportError(f"{folder}: no numbers_*.json, so no results of a profile")
+    return merge(files)
+
+
+def _texts(before: Path, after: Path) -> pd.DataFrame:
+    rows = []
+    for path in sorted(before.rglob("generations_*.jsonl")):
+        other = after / path.relative_to(before)
+        if other.exists():
+            one, two = (
+                pd.read_json(p, lines=True, dtype=False).drop_duplicates(ROW) for p in (path, other)
+            )
+            both = one.merge(two, on=ROW, suffixes=("_a", "_b"))
+            same = int((both.text_a == both.text_b).sum())
+            rows.append((str(path.relative_to(before)), len(both), same))
+    return pd.DataFrame(rows, columns=["file", "rows", "same"])
+
+
+def _verdicts(before: Path, after: Path) -> list[tuple[str, str, str]]:
+    files = [folder / "verdicts.json" for folder in (before, after)]
+    if not all(file.exists() for file in files):
+        return []
+    one, two = map(read_json, files)
+    return [
+        (name, one[name]["status"], two[name]["status"])
+        for name in one.keys() & two.keys()
+        if isinstance(one[name], dict) and "status" in one[name]
+    ]

@@ -1,0 +1,70 @@
+"""Two runs, number by number."""
+
+import json
+import shutil
+
+import pytest
+
+from prefvec.errors import ReportError
+from prefvec.paths import ROOT
+from prefvec.report.compare import EXACT, INTERVAL, OUTSIDE, PRINTED, compare, status
+from prefvec.store import read_json, write_json
+
+PAPER = ROOT / "data" / "results" / "paper"
+CELL = "qwen2.5-coder-0.5b-instruct--smollm2-135m-instruct/verbosity"
+
+
+def number(value, low=None, high=None) -> dict:
+    return {"value": value, "low": low, "high": high, "unit": "", "digits": 2}
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "wanted"),
+    [
+        (number(0.5, 0.1, 0.9), number(0.5, 0.1, 0.9), EXACT),
+        (number(0.501, 0.1, 0.9), number(0.502, 0.1, 0.9), PRINTED),
+        (number(0.5, 0.1, 0.9), number(0.7, 0.3, 1.2), INTERVAL),
+        (number(0.5, 0.1, 0.9), number(0.5, 0.2, 0.9), INTERVAL),
+        (number(0.5, 0.1, 0.9), number(0.95, 0.1, 0.9), OUTSIDE),
+        (number(11), number(12), OUTSIDE),
+        (number(None), number(None), EXACT),
+        (number(None), number(0.3, 0.1, 0.5), OUTSIDE),
+        (number("ridge"), number("cca"), OUTSIDE),
+    ],
+)
+def test_a_number_is_repeated_exactly_as_printed_in_its_interval_or_not(a, b, wanted):
+    assert status(a, b) == wanted
+
+
+def test_a_changed_number_text_and_verdict_are_found(tmp_path):
+    for name in (CELL, "verdicts.json", "numbers_09.json"):
+        for run in ("a", "b"):
+            place = tmp_path / run / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            copy = shutil.copytree if (PAPER / name).is_dir() else shutil.copy
+            copy(PAPER / name, place)
+    same = compare(tmp_path / "a", tmp_path / "b").as_record()
+    assert same["outside"] == [] and same["answers"] == same["same_answers"] > 500
+    assert set(same["numbers"]) - {EXACT} == {k for k, n in same["numbers"].items() if n == 0}
+
+    changed = tmp_path / "b" / CELL
+    record = read_json(changed / "numbers_04.json")
+    key = next(k for k in record["numbers"] if k.endswith("te.ridge_concept"))
+    record["numbers"][key]["value"] = 3.0
+    write_json(changed / "numbers_04.json", record)
+    lines = (changed / "generations_04.jsonl").read_text().splitlines()
+    first = {**json.loads(lines[0]), "text": "something else"}
+    (changed / "generations_04.jsonl").write_text("\n".join([json.dumps(first), *lines[1:]]) + "\n")
+    verdicts = read_json(tmp_path / "b" / "verdicts.json")
+    verdicts["h1"]["status"] = "gone"
+    write_json(tmp_path / "b" / "verdicts.json", verdicts)
+    found = compare(tmp_path / "a", tmp_path / "b")
+    assert [r["key"] for r in found.as_record()["outside"]] == [key]
+    assert found.as_record()["same_answers"] == same["answers"] - 1
+    assert ("h1", read_json(PAPER / "verdicts.json")["h1"]["status"], "gone") in found.verdicts
+    assert key in found.text() and "-> gone" in found.text()
+
+
+def test_a_folder_without_results_is_refused(tmp_path):
+    with pytest.raises(ReportError, match="no numbers"):
+        compare(PAPER, tmp_path)
