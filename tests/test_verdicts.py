@@ -242,7 +242,7 @@ def test_a_record_without_a_finite_bound_is_none_in_json():
     row = record((QWEN, SMOL, "silly"), "cca", -2.0, "effect", 1.0, (0.5, None, 0.9))
     found = all_cells._efficiency(pd.Series(row))
     assert found.as_json() == [0.5, None, 0.9] and not found.low > 0
-    json.dumps(verdicts.plain({"a": found, "b": np.float64("nan")}), allow_nan=False)
+    json.dumps(verdicts.json_value({"a": found, "b": np.float64("nan")}), allow_nan=False)
 
 
 def test_the_committed_results_say_what_their_records_say():

@@ -18,7 +18,7 @@ from prefvec.paths import RESULTS
 from prefvec.report.cells import SHOWN, Gathered, arrow, curve_frame, pair_folder, trait_unit, why
 from prefvec.report.figures import label
 from prefvec.report.findings import Findings, verdict_frame
-from prefvec.report.verdicts import plain, succeeded
+from prefvec.report.verdicts import json_value, succeeded
 from prefvec.report.views import plain as interval
 from prefvec.store import write_text
 
@@ -70,7 +70,7 @@ def page_data(study: Gathered, cells: pd.DataFrame, found: Findings) -> dict:
 
 def render(data: Mapping) -> str:
     """The page with its data and libraries in it."""
-    text = json.dumps(plain(data), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(json_value(data), ensure_ascii=False, allow_nan=False)
     for character in "<>&\u2028\u2029":  # no text can end the script block it is in
         text = text.replace(character, f"\\u{ord(character):04x}")
     page = TEMPLATE.read_text(encoding="utf-8")

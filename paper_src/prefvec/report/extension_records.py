@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from prefvec.report.records import record
 from prefvec.stats import Estimate
 from prefvec.study import Study
 from prefvec.transfer.saved import Cell
@@ -13,7 +14,7 @@ from prefvec.transfer.sweep import Site
 def spill_records(cells: Mapping[str, Cell], frame: pd.DataFrame) -> list[dict]:
     """Standardised effects; `measured_trait` names the column, `trait` the vector."""
     return [
-        record(
+        extended(
             cells[r.vector].study, cells[r.vector].site, "spill", r.method, "effect_sd", r.effect, r.n,
             measured_trait=r.measured,
         )
@@ -26,7 +27,7 @@ def composition_records(first: Cell, second: Cell, rows: pd.DataFrame) -> list[d
     `second_dose` the second's."""
     other = {"second_trait": second.study.trait.name, "second_dose": second.dose}
     return [
-        record(
+        extended(
             first.study, first.site, "composition", f"{r.kind}.{name}", metric, getattr(r, column), r.n,
             measured_trait=r.measured, **other,
         )
@@ -44,7 +45,7 @@ def size_records(
     """Every subset, and every size's mean over its subsets (`subset` None)."""
     rows = [*curve.assign(n=summary.n.iloc[0]).to_dict("records"), *summary.to_dict("records")]
     return [
-        record(
+        extended(
             study, site, "size_curve", "ridge_concept", metric, row[metric], row["n"],
             row["te"] if metric == "effect" else None, size=row["size"], subset=row.get("seed"),
         )
@@ -57,7 +58,7 @@ def sampling_records(cell: Cell, rows: pd.DataFrame, temperature: float, seeds: 
     """Effects at a temperature, and the variance components."""
     metrics = {"effect": "effect"} | {f"variance_{k}": k for k in ("seed", "prompt", "rest")}
     return [
-        record(
+        extended(
             cell.study, cell.site, "sampling", row["method"], metric, row[column], row["n"],
             row["te"] if metric == "effect" else None, temperature=temperature, n_seeds=seeds,
         )
@@ -69,7 +70,7 @@ def sampling_records(cell: Cell, rows: pd.DataFrame, temperature: float, seeds: 
 def symmetry_records(cells: Mapping[str, Cell], rows: pd.DataFrame) -> list[dict]:
     """Difference of the efficiencies there and back, where both have been run."""
     return [
-        record(
+        extended(
             cells[r.trait].study, cells[r.trait].site, "symmetry", "ridge_concept", "te_difference",
             r.difference, len(cells[r.trait].study.splits["evaluation"]),
         )
@@ -80,7 +81,7 @@ def symmetry_records(cells: Mapping[str, Cell], rows: pd.DataFrame) -> list[dict
 def linear_records(cells: Mapping[str, Cell], rows: pd.DataFrame) -> list[dict]:
     """Effect of the ridge map minus another map's."""
     return [
-        record(
+        extended(
             cells[r.trait].study, cells[r.trait].site, "linear", "ridge_concept", f"effect_minus_{r.other}",
             r.gain, r.n,
         )
@@ -88,22 +89,10 @@ def linear_records(cells: Mapping[str, Cell], rows: pd.DataFrame) -> list[dict]:
     ]  # fmt: skip
 
 
-def record(
+def extended(
     study: Study, site: Site, analysis: str, method: str, metric: str, value: Estimate | float, n: int,
     te: Estimate | None = None, **extra,
 ) -> dict:  # fmt: skip
-    """One record of `results_08.json`: the keys of `results_04.json`, the analysis it belongs to, and
-    what else names it."""
-    nan = float("nan")
-    value = value if isinstance(value, Estimate) else Estimate(float(value), nan, nan)
-    number, low, high = value.as_json()
-    te_value, te_low, te_high = (te or Estimate(nan, nan, nan)).as_json()
-    s = study.settings
-    return {
-        "source": s.source, "target": s.target, "trait": study.trait.name, "method": method,
-        "dose": study.trait.sign * site.dose,
-        "dose_unit": "own-vector length", "layer_source": site.layer_source,
-        "layer_target": site.layer_target, "n": int(n), "metric": metric, "value": number,
-        "ci_low": low, "ci_high": high, "transfer_efficiency": te_value, "te_ci_low": te_low,
-        "te_ci_high": te_high, "split_hashes": study.split_hashes, "analysis": analysis, **extra,
-    }  # fmt: skip
+    """One record of `results_08.json`, with the analysis it belongs to and what else names it."""
+    dose = study.trait.sign * site.dose
+    return record(study, site, method, dose, metric, value, n, te, analysis=analysis, **extra)

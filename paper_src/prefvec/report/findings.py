@@ -64,7 +64,7 @@ def write_verdicts(study: Gathered, found: Findings) -> Path:
         "protocol": found.protocol,
         "missing": study.missing,
     }
-    return write_json(RESULTS / study.profile / "verdicts.json", verdicts.plain(record))
+    return write_json(RESULTS / study.profile / "verdicts.json", verdicts.json_value(record))
 
 
 def numbers(found: Findings) -> dict[str, tuple]:

@@ -9,8 +9,8 @@ from prefvec.paths import FIGURES, pair_name, run_dir
 from prefvec.report import figures
 from prefvec.report.manifest import write_manifest
 from prefvec.report.numbers import Numbers, number_key
+from prefvec.report.records import record
 from prefvec.report.tables import write_table
-from prefvec.stats import Estimate
 from prefvec.store import write_json, write_text
 from prefvec.study import Study
 from prefvec.transfer import Site
@@ -72,36 +72,12 @@ def result_records(
     study: Study, site: Site, summary: pd.DataFrame, metrics: list[str]
 ) -> list[dict]:
     """One record a (method, dose, metric), in the layout of `experiment_results.json`."""
-    s = study.settings
-    records = []
-    for row in summary.to_dict("records"):
-        te = row.get("te", Estimate(float("nan"), float("nan"), float("nan")))
-        te_value, te_low, te_high = te.as_json()
-        for metric in metrics:
-            value = row[metric]
-            if not isinstance(value, Estimate):
-                value = Estimate(float(value), float("nan"), float("nan"))
-            number, low, high = value.as_json()
-            records.append(
-                {
-                    "source": s.source,
-                    "target": s.target,
-                    "trait": study.trait.name,
-                    "task": study.task.name,
-                    "method": row["method"],
-                    "dose": row.get("dose"),
-                    "dose_unit": "own-vector length",
-                    "layer_source": site.layer_source,
-                    "layer_target": site.layer_target,
-                    "n": row.get("n", len(study.splits["evaluation"])),
-                    "metric": metric,
-                    "value": number,
-                    "ci_low": low,
-                    "ci_high": high,
-                    "transfer_efficiency": te_value if metric == "effect" else None,
-                    "te_ci_low": te_low if metric == "effect" else None,
-                    "te_ci_high": te_high if metric == "effect" else None,
-                    "split_hashes": study.split_hashes,
-                }
-            )
-    return records
+    return [
+        record(
+            study, site, row["method"], row.get("dose"), metric, row[metric],
+            row.get("n", len(study.splits["evaluation"])),
+            row.get("te") if metric == "effect" else None,
+        )
+        for row in summary.to_dict("records")
+        for metric in metrics
+    ]  # fmt: skip

@@ -27,16 +27,16 @@ MIN_KNOWN = 0.5  # share of the cells that must have a value before anything is 
 SUPPORTED, REJECTED, UNDECIDED = "supported", "rejected", "undecided"
 
 
-def plain(value: object) -> object:
+def json_value(value: object) -> object:
     """A value as JSON has it: records and estimates unfolded, None for what is undefined."""
     if isinstance(value, Estimate):
         return value.as_json()
     if isinstance(value, Record):
         return value.as_record()
     if isinstance(value, Mapping):
-        return {k: plain(v) for k, v in value.items()}
+        return {k: json_value(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
+        return [json_value(v) for v in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not np.isfinite(value) else value
@@ -47,7 +47,7 @@ class Record:
 
     def as_record(self) -> dict:
         """Plain values by field name."""
-        return {f.name: plain(getattr(self, f.name)) for f in fields(self)}
+        return {f.name: json_value(getattr(self, f.name)) for f in fields(self)}
 
 
 @dataclass(frozen=True)

@@ -237,11 +237,7 @@ def efficiency_of(
     records = saved_records(profile, source, target, trait)
     if records is None:
         return None
-    effects = [r for r in records if r["metric"] == "effect"]
-    dose = next(
-        r["dose"] for r in effects if r["method"] == "shuffled_pairing"
-    )  # at one dose alone
-    [found] = [r for r in effects if r["method"] == method and r["dose"] == dose]
+    [found] = [r for r in records if r["metric"] == "effect" and r["method"] == method]
     keys = ("transfer_efficiency", "te_ci_low", "te_ci_high")
     return Estimate(*(np.nan if found[k] is None else found[k] for k in keys))
 

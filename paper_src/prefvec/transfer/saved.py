@@ -79,9 +79,13 @@ def load_cells(profile: str, source: str, target: str, traits: Sequence[str]) ->
 
 
 def saved_records(profile: str, source: str, target: str, trait: str) -> list[dict] | None:
-    """The records of `results_04.json`, or None if 04 has not run for this pair and trait."""
-    path = RESULTS / profile / pair_name(source, target) / trait / "results_04.json"
-    return read_json(path) if path.exists() else None
+    """The records of `results_04.json` at the chosen dose, or None if 04 has not run for this pair and
+    trait."""
+    folder = RESULTS / profile / pair_name(source, target) / trait
+    if not (folder / "manifest_04.json").exists():  # it is written last
+        return None
+    dose = read_json(folder / "manifest_04.json")["site"]["dose"]
+    return [r for r in read_json(folder / "results_04.json") if np.isclose(abs(r["dose"]), dose)]
 
 
 def _saved(profile: str, source: str, target: str, trait: str, name: str):
