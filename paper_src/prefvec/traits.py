@@ -129,7 +129,13 @@ def load_trait(name: str | Path) -> Trait:
         raise TraitError(
             f"unknown trait '{name}': use a built-in one ({known}) or the path of a trait file"
         )
-    raw = read_yaml(path)
+    return _trait(path, _text(path))
+
+
+@lru_cache(maxsize=64)
+def _trait(path: Path, text: str) -> Trait:
+    """A trait from the text of its file; parsing is slow, and a study asks for the same few again."""
+    raw = _parsed(path, text)
     if not isinstance(raw, dict):
         raise TraitError(f"trait file {path}: it must be a mapping with `name`, `instructions`, …")
     try:
@@ -220,8 +226,22 @@ def check_disjoint(splits: dict[str, list[str]]) -> dict[str, str]:
 
 def read_yaml(path: Path) -> object:
     """What a YAML file holds. Raises TraitError naming the file."""
+    return _parsed(path, _text(path))
+
+
+def _text(path: Path) -> str:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise TraitError(f"{path} can't be read: {reason[:200]}") from error
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _parsed(path: Path, text: str) -> object:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> TraitError:
+    return TraitError(f"{path} can't be read: {' '.join(str(error).split())[:200]}")
