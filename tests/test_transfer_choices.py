@@ -35,6 +35,16 @@ def test_a_dose_at_which_controls_do_the_same_is_not_chosen():
     assert best.specific == pytest.approx(28.0) and best.control == pytest.approx(2.0)
 
 
+def test_a_dose_that_breaks_the_controls_is_no_evidence():
+    broken = {
+        ("ridge_concept", 5, 1.0): 8.3, ("shuffled_pairing", 5, 1.0): -2.0, ("random_0", 5, 1.0): -1.0,
+        ("ridge_concept", 5, 2.0): 8.1, ("shuffled_pairing", 5, 2.0): -40.0, ("random_0", 5, 2.0): -38.0,
+    }  # fmt: skip
+    cells = specific_effects(answers(broken), "ridge_concept", -1)
+    assert _best(cells, "specific").dose == -1.0
+    assert cells.specific.tolist() == pytest.approx(cells.effect.tolist())
+
+
 def test_a_setting_that_collapses_is_not_chosen():
     cells = specific_effects(answers(EFFECTS, collapsed={(9, 1.0)}), "ridge_concept", -1)
     assert _best(cells, "specific").layer == 5

@@ -12,6 +12,7 @@ from prefvec.models.architecture import recommended_strategy
 from prefvec.paths import DATA
 from prefvec.report import cells as all_cells
 from prefvec.report import choice, findings, paper, strategy, verdicts
+from prefvec.stats import Estimate
 from prefvec.store import read_json, write_json
 from study_records import MODELS, PAIRS, TRAITS, record, write_cell, write_model
 
@@ -76,6 +77,14 @@ def test_success_needs_an_interval_above_zero_and_a_margin_over_the_control(
         results, learned={"ridge_concept": te}, controls={"shuffled_pairing": control}
     )
     assert verdicts.succeeded(cells.to_dict("records")[0], "ridge_concept") is expected
+
+
+def test_an_effect_the_wrong_way_is_no_success_however_bad_random_directions_are(results):
+    _, cells = one_cell(results)
+    cell = cells.to_dict("records")[0]
+    assert verdicts.succeeded(cell, "ridge_concept")
+    cell["effects"] = {**cell["effects"], "ridge_concept": Estimate(-4.0, -10.0, 2.0)}
+    assert verdicts.succeeded(cell, "ridge_concept") is False
 
 
 def test_success_is_unknown_without_the_control(results):

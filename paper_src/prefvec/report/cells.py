@@ -102,8 +102,8 @@ def pair_cells(study: Gathered) -> pd.DataFrame:
     """Transfer efficiency of each method at each cell's chosen dose, one row a (pair, trait).
 
     Columns: source, target, trait, dose (signed; NaN if unknown), ran (methods with records there),
-    missing (why the cell has no numbers, or ""), and an `Estimate` for every method of `SHOWN`, NaN
-    where it is unknown (`why` says why).
+    missing (why the cell has no numbers, or ""), effects (by method, an `Estimate` in the score's unit),
+    and an `Estimate` for every method of `SHOWN`, NaN where it is unknown (`why` says why).
     """
     frame = site_frame(study)
     effect = frame[frame.metric == "effect"]
@@ -121,6 +121,9 @@ def pair_cells(study: Gathered) -> pd.DataFrame:
             row["dose"] = float(steered.dose.iloc[0]) if len(steered) else np.nan
             row["ran"] = frozenset(cell.index)
             row["missing"] = "; ".join(gone) if gone else ""
+            row["effects"] = {
+                r.Index: _estimate(r.value, r.ci_low, r.ci_high) for r in cell.itertuples()
+            }
             for method in SHOWN:
                 row[method] = _efficiency(cell.loc[method]) if method in cell.index else UNKNOWN
             rows.append(row)
@@ -187,5 +190,8 @@ def _signed_dose(records: pd.DataFrame, dose: float) -> float:
 
 
 def _efficiency(record: pd.Series) -> Estimate:
-    values = record[["transfer_efficiency", "te_ci_low", "te_ci_high"]]
+    return _estimate(*record[["transfer_efficiency", "te_ci_low", "te_ci_high"]])
+
+
+def _estimate(*values: float | None) -> Estimate:
     return Estimate(*(np.nan if pd.isna(v) else float(v) for v in values))

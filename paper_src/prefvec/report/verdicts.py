@@ -116,15 +116,17 @@ class Requirements(Record):
 
 
 def succeeded(cell, method: str) -> bool | None:
-    """Does a method transfer in a cell? The 95 % interval of its transfer efficiency lies above 0, and
-    the efficiency is more than `CONTROL_MARGIN` (0.2) above that of the `shuffled_pairing` control:
-    the same ridge map fitted on pairs in random order, which carries no correspondence between the
-    models. None where either efficiency is unknown.
+    """Does a method transfer in a cell? The 95 % intervals of its effect and of its transfer efficiency
+    lie above 0, and the efficiency is more than `CONTROL_MARGIN` (0.2) above that of the
+    `shuffled_pairing` control: the same ridge map fitted on pairs in random order, which carries no
+    correspondence between the models. (Where random directions move the score the wrong way, an
+    efficiency above 0 is not yet an effect.) None where either efficiency is unknown.
     """
     found, control = cell[method], cell[CONTROL]
     if not np.isfinite([found.value, control.value]).all():
         return None
-    return bool(found.low > 0 and found.value - control.value > CONTROL_MARGIN)
+    moved = cell["effects"][method].low > 0
+    return bool(moved and found.low > 0 and found.value - control.value > CONTROL_MARGIN)
 
 
 def success_table(cells: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:

@@ -44,8 +44,9 @@ def choose_site(study: Study) -> tuple[Site, pd.DataFrame]:
     For each candidate depth (target layer at the source layer's proportional depth) and dose, the
     target is steered by the ridge map whose λ was chosen on held-out styles, and by controls of the
     same length: the same ridge fitted on shuffled pairs, and random directions. The *specific* effect
-    is the map's minus the controls' mean; the largest with at most 10 % collapsed answers wins. A dose
-    at which any direction has the effect is no evidence of transfer, however large the effect.
+    is the map's minus the controls' mean where that is positive; the largest with at most 10 %
+    collapsed answers wins. A dose at which any direction has the effect is no evidence of transfer,
+    however large the effect; one that breaks the controls' answers is none either.
     Neither the target's own best layer nor any evaluation prompt is looked at. Returns the site and
     one row a candidate.
     """
@@ -75,13 +76,14 @@ def choose_site(study: Study) -> tuple[Site, pd.DataFrame]:
 
 
 def specific_effects(table: pd.DataFrame, method: str, sign: int) -> pd.DataFrame:
-    """A method's effect by layer and dose, its controls' mean effect, and the difference (`specific`)."""
+    """A method's effect by layer and dose, its controls' mean effect (`control`), and what the method has
+    beyond it (`specific`): a control that moves the score the other way takes nothing off."""
     keys = ["layer", "dose"]
     cells = _cells(table, method, sign).set_index(keys)
     others = [m for m in table.method.unique() if m not in (method, UNSTEERED)]
     controls = pd.concat([_cells(table, m, sign).set_index(keys).effect for m in others], axis=1)
     cells["control"] = controls.mean(axis=1)
-    cells["specific"] = cells.effect - cells.control
+    cells["specific"] = cells.effect - cells.control.clip(lower=0)
     return cells.reset_index()
 
 
