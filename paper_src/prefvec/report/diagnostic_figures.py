@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from prefvec.diagnostics.basis import MAPS, RAW, Spaces
 from prefvec.diagnostics.gains import Outcome
@@ -68,6 +69,8 @@ def scale_sweep(table: pd.DataFrame, unit: str, title: str) -> plt.Figure:
     bottom.minorticks_off()
     ratio = float(table.residual_share.iloc[0] / table.scale.iloc[0])
     above = top.secondary_xaxis("top", functions=(lambda s: s * ratio, lambda s: s / ratio))
+    above.set_xticks([t * ratio for t in ticks], [f"{t * ratio:.2g}" for t in ticks])
+    above.minorticks_off()
     above.set_xlabel("share of the residual stream's median norm")
     figure.legend(loc="outside lower center", ncols=2, fontsize=7)
     figure.suptitle(title, fontsize=9)
@@ -88,7 +91,11 @@ def residual_profiles(profiles: Mapping[str, pd.DataFrame], title: str) -> plt.F
         panels[2].plot(depth, rows.vector_held, **style)
     panels[0].set(yscale="log", ylabel="activation norm", title="stream (—) and vector (- -)")
     panels[1].set(yscale="log", ylabel="× median |x|", title="largest dimension")
-    panels[2].set(ylim=(0, 1), ylabel="share of squared length", title="vector in outliers")
+    panels[2].set(ylim=(0, 1), ylabel="share of length²", title="vector in outliers")
+    for axis in (panels[0].yaxis, panels[1].yaxis):
+        axis.set_major_locator(LogLocator(subs=(1,) if axis is panels[0].yaxis else (1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(NullLocator())
     panels[1].set_xlabel("depth (0 first block, 1 last)")
     figure.legend(loc="outside lower center", ncols=2, fontsize=7)
     figure.suptitle(title, fontsize=9)
@@ -148,8 +155,10 @@ def shared_space(spaces: Spaces, title: str) -> plt.Figure:
         right.plot(at[chosen], shared.correlations[chosen], "s", mfc=face, mec="#0072B2", ms=4)
     right.axhline(shared.threshold, color="0.4", lw=0.8, ls="--")
     right.axhline(0, color="0.8", lw=0.6, zorder=0)
-    right.set(xlabel="canonical direction", ylabel="correlation on held-out styles")
+    right.set(xlabel="canonical direction", ylabel="held-out correlation")
     right.set_title(f"{shared.kept.sum()} of {len(at)} above chance (dashed)")
+    for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.suptitle(title, fontsize=9)
     return figure
 
