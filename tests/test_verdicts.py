@@ -12,6 +12,7 @@ from prefvec.models.architecture import recommended_strategy
 from prefvec.paths import DATA
 from prefvec.report import cells as all_cells
 from prefvec.report import choice, findings, paper, strategy, verdicts
+from prefvec.report.views import plain_value
 from prefvec.stats import Estimate
 from prefvec.store import read_json, write_json
 from study_records import MODELS, PAIRS, TRAITS, record, write_cell, write_model
@@ -251,7 +252,7 @@ def test_a_record_without_a_finite_bound_is_none_in_json():
     row = record((QWEN, SMOL, "silly"), "cca", -2.0, "effect", 1.0, (0.5, None, 0.9))
     found = all_cells._efficiency(pd.Series(row))
     assert found.as_json() == [0.5, None, 0.9] and not found.low > 0
-    json.dumps(verdicts.json_value({"a": found, "b": np.float64("nan")}), allow_nan=False)
+    json.dumps(plain_value({"a": found, "b": np.float64("nan")}), allow_nan=False)
 
 
 def test_the_committed_results_say_what_their_records_say():

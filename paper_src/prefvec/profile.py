@@ -65,6 +65,11 @@ class Settings(_Parameters):
     layer_fractions: list[float] = Field([0.4, 0.5, 0.6], min_length=1)
     intervention_layer: int = Field(-1, ge=-1, description="source layer; −1: by validation")
     doses: list[float] = Field([0.5, 1.0, 1.5], min_length=1, description="own-vector lengths")
+    scales: list[float] = Field(
+        [0.1, 0.22, 0.46, 1.0, 2.2, 4.6, 10.0],
+        min_length=2,
+        description="own-vector lengths that hypothesis A tries",
+    )
     penalties: list[float] = Field([0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0], min_length=2)
 
     @field_validator("layer_fractions")
@@ -74,7 +79,7 @@ class Settings(_Parameters):
             raise ValueError("every fraction must lie in [0, 1]")
         return values
 
-    @field_validator("doses", "penalties")
+    @field_validator("doses", "scales", "penalties")
     @classmethod
     def _positive(cls, values: list[float]) -> list[float]:
         if any(not v > 0 for v in values) or sorted(set(values)) != values:

@@ -25,9 +25,14 @@ def is_collapsed(text: str) -> bool:
     visible = [c for c in plain if not c.isspace()]
     if sum(c.isalpha() for c in visible) / len(visible) < MIN_LETTERS:
         return True
-    tokens = plain.lower().split()
+    return len(plain.split()) >= 8 and distinct_bigrams(plain) < MIN_DISTINCT_BIGRAMS
+
+
+def distinct_bigrams(text: str) -> float:
+    """Share of a text's word bigrams that are distinct; NaN with fewer than two words."""
+    tokens = text.lower().split()
     bigrams = list(zip(tokens, tokens[1:], strict=False))
-    return len(tokens) >= 8 and len(set(bigrams)) / len(bigrams) < MIN_DISTINCT_BIGRAMS
+    return len(set(bigrams)) / len(bigrams) if bigrams else float("nan")
 
 
 def perplexity(

@@ -18,8 +18,9 @@ from prefvec.paths import RESULTS
 from prefvec.report.cells import SHOWN, Gathered, arrow, curve_frame, pair_folder, trait_unit, why
 from prefvec.report.figures import label
 from prefvec.report.findings import Findings, verdict_frame
-from prefvec.report.verdicts import json_value, succeeded
+from prefvec.report.verdicts import succeeded
 from prefvec.report.views import plain as interval
+from prefvec.report.views import plain_value
 from prefvec.store import write_text
 
 TEMPLATE = Path(__file__).with_suffix(".html")
@@ -70,7 +71,7 @@ def page_data(study: Gathered, cells: pd.DataFrame, found: Findings) -> dict:
 
 def render(data: Mapping) -> str:
     """The page with its data and libraries in it."""
-    text = json.dumps(json_value(data), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(plain_value(data), ensure_ascii=False, allow_nan=False)
     for character in "<>&\u2028\u2029":  # no text can end the script block it is in
         text = text.replace(character, f"\\u{ord(character):04x}")
     page = TEMPLATE.read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from prefvec.report.cells import BOUND, Gathered, arrow, site_frame
 from prefvec.report.figures import label
 from prefvec.report.numbers import number_key
 from prefvec.report.verdicts import Criteria, Requirements, Scenario, Symmetry, Verdict
-from prefvec.report.views import plain
+from prefvec.report.views import plain, plain_value
 from prefvec.store import write_json
 
 
@@ -64,7 +64,7 @@ def write_verdicts(study: Gathered, found: Findings) -> Path:
         "protocol": found.protocol,
         "missing": study.missing,
     }
-    return write_json(RESULTS / study.profile / "verdicts.json", verdicts.json_value(record))
+    return write_json(RESULTS / study.profile / "verdicts.json", plain_value(record))
 
 
 def numbers(found: Findings) -> dict[str, tuple]:

@@ -5,12 +5,13 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from prefvec.paths import FIGURES, pair_name, run_dir
+from prefvec.paths import FIGURES, pair_name, run_dir, slug
 from prefvec.report import figures
 from prefvec.report.manifest import write_manifest
 from prefvec.report.numbers import Numbers, number_key
 from prefvec.report.records import record
 from prefvec.report.tables import write_table
+from prefvec.report.views import plain_value
 from prefvec.store import write_json, write_text
 from prefvec.study import Study
 from prefvec.transfer import Site
@@ -35,6 +36,11 @@ class Run:
         s = study.settings
         return cls(stage, s.profile, pair_name(s.source, s.target), study.trait.name)
 
+    @property
+    def number_of_stage(self) -> str:
+        """What stands before the stage's name, and names its files: `04`, `05a`."""
+        return self.stage.partition("_")[0]
+
     def key(self, name: str) -> str:
         """A number key that says which run it is from: `<parts…>.<name>`."""
         return number_key(*self.parts, name)
@@ -56,12 +62,23 @@ class Run:
 
     def answers(self, table: pd.DataFrame) -> Path:
         """Save the generations, so that every score can be computed again."""
-        path = self.folder / f"generations_{self.stage[:2]}.jsonl"
+        path = self.folder / f"generations_{self.number_of_stage}.jsonl"
         return write_text(path, table.to_json(orient="records", lines=True, force_ascii=False))
+
+    def hypothesis(self, letter: str, study: Study, found: dict) -> Path:
+        """Save a diagnostic as `hypothesis_<letter>_<source>_to_<target>_<trait>.json`: the pair, the
+        splits, and what was found (data frames as records, estimates as [value, low, high])."""
+        s = study.settings
+        name = f"hypothesis_{letter}_{slug(s.source)}_to_{slug(s.target)}_{study.trait.name}.json"
+        record = {
+            "hypothesis": letter.upper(), "source": s.source, "target": s.target,
+            "trait": study.trait.name, "task": study.task.name, "split_hashes": study.split_hashes,
+        }  # fmt: skip
+        return write_json(self.folder / name, record | plain_value(found))
 
     def close(self, study: Study | None = None, records: list[dict] | None = None, **extra) -> Path:
         """Write numbers, records and, last, the manifest: with it the stage is complete."""
-        number = self.stage[:2]
+        number = self.number_of_stage
         self.numbers.save(self.folder / f"numbers_{number}.json")
         if records is not None:
             write_json(self.folder / f"results_{number}.json", records)

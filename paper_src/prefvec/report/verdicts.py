@@ -4,7 +4,7 @@ Every threshold is a constant here and was fixed in advance. A cell is a directe
 cell without the numbers that a verdict needs is left out of it and counted: `n` of `of`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -13,6 +13,7 @@ import pandas as pd
 from prefvec.paths import RESULTS, slug
 from prefvec.report.cells import CONTROL, NO_EFFECT, UNKNOWN, Gathered, bounded, why
 from prefvec.report.figures import label
+from prefvec.report.views import plain_value
 from prefvec.stats import Estimate, mean_ci
 from prefvec.store import read_json
 from prefvec.transfer.methods import DIRECT, LEARNED
@@ -27,27 +28,12 @@ MIN_KNOWN = 0.5  # share of the cells that must have a value before anything is 
 SUPPORTED, REJECTED, UNDECIDED = "supported", "rejected", "undecided"
 
 
-def json_value(value: object) -> object:
-    """A value as JSON has it: records and estimates unfolded, None for what is undefined."""
-    if isinstance(value, Estimate):
-        return value.as_json()
-    if isinstance(value, Record):
-        return value.as_record()
-    if isinstance(value, Mapping):
-        return {k: json_value(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_value(v) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
 class Record:
     """What can be written to a results file."""
 
     def as_record(self) -> dict:
         """Plain values by field name."""
-        return {f.name: json_value(getattr(self, f.name)) for f in fields(self)}
+        return {f.name: plain_value(getattr(self, f.name)) for f in fields(self)}
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """Summaries as a reader sees them: a table for the notebook and the same one for LaTeX."""
 
 import math
+from collections.abc import Mapping
 from textwrap import shorten
 
+import numpy as np
 import pandas as pd
 
 from prefvec.report.figures import label
@@ -53,13 +55,26 @@ def choice_records(summary: pd.DataFrame | None, dose: float) -> list[dict]:
 
 def plain_records(table: pd.DataFrame) -> list[dict]:
     """Rows for a results file: an `Estimate` as [value, low, high], what is undefined as None."""
+    return [plain_value(row) for row in table.to_dict("records")]
 
-    def plain_value(value):
-        if isinstance(value, Estimate):
-            return value.as_json()
-        return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    return [{k: plain_value(v) for k, v in row.items()} for row in table.to_dict("records")]
+def plain_value(value):
+    """A value as JSON knows it: data frames as records, estimates as [value, low, high], records
+    and other named tuples as mappings, what is undefined or infinite as None."""
+    if isinstance(value, pd.DataFrame):
+        return plain_records(value)
+    if isinstance(value, Estimate):
+        return value.as_json()
+    if hasattr(value, "as_record"):
+        return value.as_record()
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return {k: plain_value(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [plain_value(v) for v in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def quality_table(quality: pd.DataFrame) -> pd.DataFrame:

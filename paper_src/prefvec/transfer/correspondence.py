@@ -23,7 +23,7 @@ def linear_cka(x: np.ndarray, y: np.ndarray) -> float:
     n and d, so it can be slightly negative, where the biased one grows with d/n. 1 for a rotation,
     shift and rescaling of the other. Raises ConfigError below 4 rows or where they are all alike.
     """
-    return _cka(_gram(x), _gram(y))
+    return cka_of_grams(gram(x), gram(y))
 
 
 def layer_cka(study: Study) -> pd.DataFrame:
@@ -31,10 +31,10 @@ def layer_cka(study: Study) -> pd.DataFrame:
     layer (columns). Rows that share a style or question are not independent: it compares layers, and
     is no test."""
     source, target = (
-        {layer: _gram(rows) for layer, rows in sorted(side.items())}
+        {layer: gram(rows) for layer, rows in sorted(side.items())}
         for side in (study.alignment.source, study.alignment.target)
     )
-    values = [[_cka(k, m) for m in target.values()] for k in source.values()]
+    values = [[cka_of_grams(k, m) for m in target.values()] for k in source.values()]
     return pd.DataFrame(
         values,
         index=pd.Index(source, name=f"layer of {study.settings.source}"),
@@ -69,18 +69,19 @@ def named_function(layer: int, depth: int) -> tuple[str, float]:
     return min(FUNCTIONS.items(), key=lambda item: abs(item[1] - at))
 
 
-def _gram(rows: np.ndarray) -> np.ndarray:
+def gram(rows: np.ndarray) -> np.ndarray:
     """Gram matrix `[n, n]` of centred rows without its diagonal."""
     if len(rows) < 4:
         raise ConfigError(f"CKA needs at least 4 rows, got {len(rows)}: raise n_styles")
     x = rows.astype(np.float64)
     x = x - x.mean(axis=0)
-    gram = x @ x.T
-    np.fill_diagonal(gram, 0.0)
-    return gram
+    products = x @ x.T
+    np.fill_diagonal(products, 0.0)
+    return products
 
 
-def _cka(k: np.ndarray, m: np.ndarray) -> float:
+def cka_of_grams(k: np.ndarray, m: np.ndarray) -> float:
+    """Debiased linear CKA from two matrices of `gram`."""
     if k.shape != m.shape:
         raise ConfigError(f"CKA needs paired rows, got {len(k)} and {len(m)}")
     own = _hsic(k, k) * _hsic(m, m)

@@ -1,0 +1,1 @@
+"""Why a transfer falls short: hypotheses that measurements can reject."""
