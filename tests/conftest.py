@@ -15,7 +15,7 @@ from transformers import (
     Qwen2Config,
 )
 
-from prefvec.models.architecture import find_hook_points
+from prefvec.models.hooks import find_hook_points
 from prefvec.models.load import LoadedModel
 from prefvec.models.prompt import PromptFormat
 from prefvec.models.registry import ModelSpec

@@ -8,7 +8,7 @@ import torch
 
 from prefvec.activations import Prompt, capture
 from prefvec.generation import Request, generate
-from prefvec.models.architecture import block_output, replace_output
+from prefvec.models.hooks import block_output, replace_output
 from prefvec.models.fetch import gguf_file
 from prefvec.models.load import load_model
 from prefvec.models.registry import resolve

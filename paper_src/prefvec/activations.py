@@ -16,7 +16,7 @@ from prefvec.batching import (
     shared_beginnings,
 )
 from prefvec.errors import ConfigError
-from prefvec.models.architecture import Component, block_output
+from prefvec.models.hooks import Component, block_output
 from prefvec.models.load import LoadedModel
 from prefvec.store import Store
 

@@ -16,7 +16,7 @@ import torch
 
 from prefvec.batching import beginnings, fits_window, pad_id, pad_left, shared_beginnings
 from prefvec.cache import Part, RowCache
-from prefvec.models.architecture import block_output, replace_output
+from prefvec.models.hooks import block_output, replace_output
 from prefvec.models.load import LoadedModel
 from prefvec.steering import RowSteering, Steer
 
@@ -146,10 +146,11 @@ def _pass(
     lower_of = _index(loaded, rows.lower_of)
     if isinstance(continued, torch.Tensor):
         continued = continued[lower_of]
+    steering = RowSteering(loaded, rows.steers)
     with ExitStack() as stack:
         if len(rows.lower) != len(rows.upper):
             stack.enter_context(_repeat_after(loaded, fork, lower_of, len(rows.lower)))
-        steering = stack.enter_context(RowSteering(loaded, rows.steers))
+        stack.enter_context(steering)
         steering.begin_prompt(mask[lower_of], continued)
         stack.enter_context(_contiguous_head(loaded))
         model = loaded.model if with_logits else loaded.model.base_model

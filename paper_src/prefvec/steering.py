@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from prefvec.errors import ConfigError, VectorError
-from prefvec.models.architecture import Component, block_output, replace_output
+from prefvec.models.hooks import Component, block_output, replace_output
 from prefvec.models.load import LoadedModel
 
 Positions = Literal["all", "prompt", "generated"]
@@ -69,6 +69,7 @@ class RowSteering:
         for i, steers in enumerate(rows):
             for steer in steers:
                 self._add(i, len(rows), steer)
+        self._modules = {site: loaded.hooks.module(*site) for site in self._sites}
 
     def _add(self, row: int, n_rows: int, steer: Steer) -> None:
         loaded = self._loaded
@@ -114,10 +115,8 @@ class RowSteering:
 
     def __enter__(self) -> "RowSteering":
         self._handles = [
-            self._loaded.hooks.module(layer, component).register_forward_hook(
-                self._hook((layer, component))
-            )
-            for layer, component in self._sites
+            module.register_forward_hook(self._hook(site))
+            for site, module in self._modules.items()
         ]
         return self
 
