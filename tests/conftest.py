@@ -15,6 +15,7 @@ from transformers import (
     Qwen2Config,
 )
 
+from prefvec.abilities import path
 from prefvec.models.hooks import find_hook_points
 from prefvec.models.load import LoadedModel
 from prefvec.models.prompt import PromptFormat
@@ -56,12 +57,14 @@ def tiny_model(kind: str, seed: int = 0, layers: int = 4) -> LoadedModel:
     tokenizer = tiny_tokenizer()
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     spec = ModelSpec(id=f"tiny-{kind}-{seed}", path=f"/nowhere/{kind}", prompt="examples")
-    return LoadedModel(
+    loaded = LoadedModel(
         spec=spec, model=model, tokenizer=tokenizer,
         prompt=PromptFormat("examples", tokenizer, frozenset({tokenizer.eos_token_id}), ()),
         hooks=find_hook_points(model), fingerprint=f"{kind}{seed}",
         device=torch.device("cpu"), dtype=torch.float32,
     )  # fmt: skip
+    path(loaded)  # tried here, so that tests can count passes
+    return loaded
 
 
 @pytest.fixture(params=sorted(CONFIGS))

@@ -19,6 +19,7 @@ from prefvec.models.registry import HookPaths
 
 Component = Literal["residual", "attention", "mlp"]
 COMPONENTS: tuple[Component, ...] = ("residual", "attention", "mlp")
+SMALL = (5, 9, 6, 7)  # ids of the small pass
 TOLERANCE = 1e-3  # of what a block adds; rounding of the model's own type comes on top
 
 
@@ -34,7 +35,7 @@ class Call(NamedTuple):
 class Sublayers(NamedTuple):
     """A block's attention (or what mixes tokens in its place) and its MLP, by path in the block; None
     where there is none. `sum` says what the block adds: `plain` attention + MLP, `normed` each after a
-    norm of its own, `scaled` their sum times a constant, `unknown` (paths given by the reader)."""
+    norm of its own, `scaled` their sum times a constant, `unknown` something else or not looked at."""
 
     attention: str | None
     mlp: str | None
@@ -106,9 +107,12 @@ def find_hook_points(model: nn.Module, paths: HookPaths | None = None) -> HookPo
     return HookPoints(tuple(blocks), model, paths)
 
 
-def block_output(output: object) -> torch.Tensor:
-    """The activations `[rows, tokens, width]` in a module's output (a tensor, or first in a tuple)."""
+def block_output(output: object, rows: int) -> torch.Tensor:
+    """The activations `[rows, tokens, width]` in a module's output (a tensor, or first in a tuple);
+    some modules give them as `[rows · tokens, width]`."""
     tensor = output if isinstance(output, torch.Tensor) else output[0]
+    if isinstance(tensor, torch.Tensor) and tensor.ndim == 2 and len(tensor) % rows == 0:
+        tensor = tensor.unflatten(0, (rows, -1))
     if not isinstance(tensor, torch.Tensor) or tensor.ndim != 3:
         shape = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
         raise ModelError(f"a hooked module gave {shape}, not [rows, tokens, width]")
@@ -117,7 +121,9 @@ def block_output(output: object) -> torch.Tensor:
 
 def replace_output(output: object, tensor: torch.Tensor) -> object:
     """The module's output with its activations replaced."""
-    return tensor if isinstance(output, torch.Tensor) else (tensor, *output[1:])
+    if isinstance(output, torch.Tensor):
+        return tensor.flatten(0, 1) if output.ndim == 2 else tensor
+    return (replace_output(output[0], tensor), *output[1:])
 
 
 def tree(module: nn.Module, depth: int = 2) -> str:
@@ -148,10 +154,10 @@ def _width(model: nn.Module) -> int:
 
 
 def _small_pass(model: nn.Module) -> None:
-    ids = torch.tensor([[5, 9, 6, 7]]) % model.config.get_text_config().vocab_size
+    ids = torch.tensor([SMALL]) % model.config.get_text_config().vocab_size
     try:
         with torch.inference_mode():
-            model(input_ids=ids.to(next(model.parameters()).device))
+            model(input_ids=ids.to(next(model.parameters()).device), use_cache=False)
     except (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError) as error:
         raise ModelError(
             f"{type(model).__name__}: a pass over four tokens failed ({str(error).splitlines()[0]}): "
@@ -161,20 +167,20 @@ def _small_pass(model: nn.Module) -> None:
 
 @contextmanager
 def _recording(modules: Mapping, width: int) -> Iterator[dict]:
-    """Every call of these modules that gives `[1, tokens, width]`, by key, as lists; keys are put in
+    """Every call of these modules that gives the stream's shape, by key, as lists; keys are put in
     order of completion."""
     calls: dict = {}
+    shapes = ((1, len(SMALL), width), (len(SMALL), width))
 
     def hook(key):
         def record(_module, args, kwargs, output) -> None:
             tensors = (*args, *kwargs.values())
-            given = [t for t in tensors if isinstance(t, torch.Tensor) and t.shape[-1:] == (width,)]
+            given = [t for t in tensors if isinstance(t, torch.Tensor) and t.shape in shapes]
             gave = output[0] if isinstance(output, (tuple, list)) and output else output
-            stream = isinstance(gave, torch.Tensor) and gave.ndim == 3 and gave.shape[-1] == width
             call = None
-            if stream:  # copies: a block may add in place later
-                first = given[0].clone() if given else None
-                call = Call(first, gave.clone(), len(given) < len(tensors))
+            if isinstance(gave, torch.Tensor) and gave.shape in shapes:
+                first = _copy(given[0]) if given else None
+                call = Call(first, _copy(gave), len(given) < len(tensors))
             calls.setdefault(key, []).append(call)
 
         return record
@@ -186,6 +192,11 @@ def _recording(modules: Mapping, width: int) -> Iterator[dict]:
         for handle in handles:
             handle.remove()
         found.update(calls)
+
+
+def _copy(x: torch.Tensor) -> torch.Tensor:
+    """A copy as `[1, tokens, width]`: a block may add in place later."""
+    return x.clone() if x.ndim == 3 else x.reshape(1, -1, x.shape[-1]).clone()
 
 
 class _Calls(dict):
@@ -269,7 +280,7 @@ def _terms(steps: dict[str, Call], bare: set[str], eps: float) -> Sublayers:
                 best = (error, terms, kind)
     error, terms, kind = best
     if not error <= allowed:
-        return Sublayers(None, None)
+        return Sublayers(None, None, "unknown")
     sources = [_before_norm(path, steps, bare, order) for path in terms]
     if any(a != b for a, b in zip(sources, terms, strict=True)):
         kind = "normed"

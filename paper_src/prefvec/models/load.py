@@ -36,6 +36,7 @@ class LoadedModel:
     device: torch.device
     dtype: torch.dtype
     load_seconds: float = field(default=0.0, compare=False)
+    abilities: dict[str, bool] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def id(self) -> str:
