@@ -1,9 +1,10 @@
-"""Batches of token sequences: left padding, batches of like length, beginnings that are shared."""
+"""Batches of token sequences: padding, batches of like length, shared beginnings, what memory holds."""
 
 import inspect
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import psutil
 import torch
 from transformers import Cache, DynamicCache
 
@@ -12,6 +13,8 @@ from prefvec.models.load import LoadedModel
 
 MIN_SHARED = 8  # tokens that prompts must have in common for their prefix to be computed once
 MAX_MEMBERS = 64
+MAX_ROWS = {"cpu": 256}  # where matrix products reach their full rate; other devices: 512
+MEMORY_SHARE, MEMORY_LIMIT = 0.3, 3 << 30  # of what is free; bytes at most, on a CPU
 OWN_WINDOWS = ("window_size", "attention_window_size", "local_attention")  # not told to the cache
 
 
@@ -136,6 +139,21 @@ def fits_window(loaded: LoadedModel, slots: int) -> bool:
     windows = [getattr(layer, "sliding_window", None) for layer in layers]
     windows += [getattr(config, name, None) for name in OWN_WINDOWS]
     return slots <= min((w for w in windows if isinstance(w, int) and w > 0), default=slots)
+
+
+def rows_that_fit(loaded: LoadedModel, slots: int) -> int:
+    """Rows of a batch whose keys, values and logits fit into the free memory; `slots` tokens each."""
+    config = loaded.model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    cached = 2 * loaded.n_layers * heads * head * slots * loaded.dtype.itemsize
+    # Merging two batches holds one more layer; logits are held beside their probabilities.
+    row = cached * (1 + 1 / loaded.n_layers) + 3 * 4 * config.vocab_size
+    if loaded.device.type == "cuda":
+        budget = 2 * MEMORY_SHARE * torch.cuda.mem_get_info(loaded.device)[0]
+    else:
+        budget = min(MEMORY_SHARE * psutil.virtual_memory().available, MEMORY_LIMIT)
+    return max(1, min(MAX_ROWS.get(loaded.device.type, 512), int(budget / row)))
 
 
 def common_beginning(a: Sequence[int], b: Sequence[int]) -> int:

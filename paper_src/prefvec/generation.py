@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-import psutil
 import torch
 from tqdm.auto import tqdm
 
 from prefvec.abilities import path
+from prefvec.batching import rows_that_fit
 from prefvec.cache import Part, RowCache
 from prefvec.errors import ConfigError
 from prefvec.models.load import LoadedModel
@@ -19,8 +19,6 @@ from prefvec.steering import RowSteering, Steer
 from prefvec.store import Store, canonical_hash
 
 GENERATION_VERSION = 2  # raise when the text that a request gives changes
-MAX_ROWS = {"cpu": 256}  # where matrix products reach their full rate; other devices: 512
-MEMORY_SHARE, MEMORY_LIMIT = 0.3, 3 << 30  # of what is free; bytes at most, on a CPU
 PROMPT_TOKENS = 8192  # prompt tokens computed in one pass
 REFILL_AT = 0.25  # share of free rows at which waiting ones join
 COMPACT_AT = 0.125  # share of finished rows at which they are dropped when none wait
@@ -95,21 +93,6 @@ def generate(
         _Decoder(loaded, asked, max_new_tokens, temperature, finish).run(rows)
         bar.close()
     return [done[digest] for _, digest in keys]
-
-
-def rows_that_fit(loaded: LoadedModel, slots: int) -> int:
-    """Rows of a batch whose keys, values and logits fit into the free memory; `slots` tokens each."""
-    config = loaded.model.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    cached = 2 * loaded.n_layers * heads * head * slots * loaded.dtype.itemsize
-    # Merging two batches holds one more layer; logits are held beside their probabilities.
-    row = cached * (1 + 1 / loaded.n_layers) + 3 * 4 * config.vocab_size
-    if loaded.device.type == "cuda":
-        budget = 2 * MEMORY_SHARE * torch.cuda.mem_get_info(loaded.device)[0]
-    else:
-        budget = min(MEMORY_SHARE * psutil.virtual_memory().available, MEMORY_LIMIT)
-    return max(1, min(MAX_ROWS.get(loaded.device.type, 512), int(budget / row)))
 
 
 def _key(loaded: LoadedModel, request: Request, limit: int, temperature: float) -> tuple[dict, str]:

@@ -91,6 +91,7 @@ def find_hook_points(model: nn.Module, paths: HookPaths | None = None) -> HookPo
         lists = {paths.blocks: _submodule(model, paths.blocks, type(model).__name__)}
     else:
         lists = {n: m for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m)}
+    lists = {name: tuple(found.children()) for name, found in lists.items()}
     modules = {(name, i): module for name, found in lists.items() for i, module in enumerate(found)}
     with _recording(modules, width := _width(model)) as calls:
         _small_pass(model)
@@ -103,8 +104,8 @@ def find_hook_points(model: nn.Module, paths: HookPaths | None = None) -> HookPo
             f"{f' at {paths.blocks}' if paths.blocks else ''}: its modules are {tree(model)}; "
             + _advice("blocks", "the path of the list")
         )
-    blocks = max(chains, key=lambda found: sum(p.numel() for p in found.parameters()))
-    return HookPoints(tuple(blocks), model, paths)
+    blocks = max(chains, key=lambda found: sum(p.numel() for m in found for p in m.parameters()))
+    return HookPoints(blocks, model, paths)
 
 
 def block_output(output: object, rows: int) -> torch.Tensor:
@@ -205,7 +206,7 @@ class _Calls(dict):
 
 
 def _is_chain(calls: list[list[Call | None]]) -> bool:
-    if any(len(found) != 1 or found[0] is None for found in calls):
+    if not calls or any(len(found) != 1 or found[0] is None for found in calls):
         return False
     steps = [found[0] for found in calls]
     return all(
