@@ -40,8 +40,8 @@ def path(loaded: LoadedModel) -> Path:
         return "shared"
     if tried(loaded, "pads", lambda rows: _cached(loaded, rows, 0)):
         return "padded"
-    if "alone" not in loaded.abilities:
-        loaded.abilities["alone"] = True
+    if "warned" not in loaded.abilities:
+        loaded.abilities["warned"] = True
         logging.getLogger("prefvec").warning(
             "%s: padding or cached keys and values change its numbers, so its rows go one at a time, "
             "each new token from the whole text (slow)",

@@ -86,7 +86,9 @@ def screen_families(names: Sequence[str] | None = None) -> list[dict]:
     records = []
     for name in names or families():
         try:
-            found = screen(tiny_model(tiny_config(name), name))
+            loaded = tiny_model(tiny_config(name), name)
+            loaded.abilities["warned"] = True  # `rows` says it
+            found = screen(loaded)
         except ModelError as error:
             records.append({"family": name, "outcome": "refused", "why": str(error)})
         else:
