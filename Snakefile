@@ -148,6 +148,7 @@ rule architectures:
     input:
         expand(".prefvec/models/{model}", model=MODELS),
         DATA[0],
+        "data/families.yaml",
         code("00_architectures"),
     output:
         notebook=f"{OUT}/notebooks/00_architectures.ipynb",

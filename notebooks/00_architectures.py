@@ -13,7 +13,8 @@
 # can't even be written into another without a map.
 #
 # **Shows.** One table of what each model is, and a compatibility score for each pair, by aspect and
-# overall, in [0, 1]. The scores describe; notebooks 03 and 04 measure what they are worth.
+# overall, in [0, 1]. The scores describe; notebooks 03 and 04 measure what they are worth. Last, what
+# the library does on every decoder family of transformers that could be tried.
 
 # %% tags=["parameters"]
 profile: str = "quick"  # folder of data/results that is written
@@ -29,6 +30,8 @@ from prefvec.models.architecture import analyse, compatibility, vocabulary_overl
 from prefvec.models.load import ModelPool
 from prefvec.report import figures
 from prefvec.report.run import Run
+from prefvec.screen import screen_families, screen_table
+from prefvec.store import write_json
 
 run = Run("00_architectures", profile)
 pool = ModelPool(device, "float32", size=1)
@@ -60,6 +63,29 @@ for a, b in itertools.combinations(models, 2):
     rows[f"{found[a].family} – {found[b].family}"] = compatibility(found[a], found[b], overlap)
 scores = pd.DataFrame(rows).T
 run.figure(figures.heatmap(scores, "Compatibility of the models", "score"), "compatibility")
+
+# %% [markdown]
+# ## Every decoder family
+#
+# A tiny random model of each family is read, steered, decoded and scored, and compared with
+# transformers alone (one row, no padding, no cache, one hook). Random weights are right here: this
+# is about mechanics, not about traits. `block adds`: attention + MLP as they are (`plain`), each after
+# a norm of its own (`normed`), their sum times a constant (`scaled`), or something else, for which
+# the residual stream alone is read and steered unless the registry says where (`unknown`). `rows`:
+# beginnings that rows have in common are computed once (`shared`), rows are only padded to one
+# length (`padded`), or go one at a time (`alone`). `tree`: answers that begin alike are scored in one
+# tree. Windows are 16 tokens here, shorter than the rows; where a real window is longer than the
+# rows, they share. A family without one residual stream is refused.
+
+# %%
+screened = screen_families()
+write_json(run.folder / "families.json", screened)
+families = screen_table(screened)
+half = -(-len(families) // 2)
+for i, part in enumerate((families[:half], families[half:]), start=1):
+    run.table(part, f"families_{i}", align="lllll")
+assert not (families["outcome"] == "failed").any(), "a family is not handled as it says"
+families.set_index("family")
 
 # %%
 records = [

@@ -4,21 +4,17 @@ import os
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
-    AutoModelForCausalLM,
     Gemma3TextConfig,
     GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
-    PreTrainedTokenizerFast,
     Qwen2Config,
 )
 
-from prefvec.models.architecture import find_hook_points
+from prefvec import families
+from prefvec.abilities import path
 from prefvec.models.load import LoadedModel
-from prefvec.models.prompt import PromptFormat
-from prefvec.models.registry import ModelSpec
 from prefvec.store import Store
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -33,35 +29,11 @@ CONFIGS = {
 }  # fmt: skip
 
 
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level: any text, no training."""
-    alphabet = {c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    backend = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
-    )
-
-
-def tiny_model(kind: str, seed: int = 0, layers: int = 4) -> LoadedModel:
+def tiny_model(kind: str, seed: int = 0) -> LoadedModel:
     """A randomly initialised model of an architecture, wrapped like a real one."""
-    torch.manual_seed(seed)
-    config = CONFIGS[kind]
-    model = AutoModelForCausalLM.from_config(config).float().eval().requires_grad_(False)
-    with torch.no_grad():
-        for parameter in model.parameters():  # larger weights: distinct logits, no ties in argmax
-            if parameter.ndim == 2:
-                parameter.mul_(4)
-    tokenizer = tiny_tokenizer()
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
-    spec = ModelSpec(id=f"tiny-{kind}-{seed}", path=f"/nowhere/{kind}", prompt="examples")
-    return LoadedModel(
-        spec=spec, model=model, tokenizer=tokenizer,
-        prompt=PromptFormat("examples", tokenizer, frozenset({tokenizer.eos_token_id}), ()),
-        hooks=find_hook_points(model), fingerprint=f"{kind}{seed}",
-        device=torch.device("cpu"), dtype=torch.float32,
-    )  # fmt: skip
+    loaded = families.tiny_model(CONFIGS[kind], kind, seed)
+    path(loaded)  # tried here, so that tests can count passes
+    return loaded
 
 
 @pytest.fixture(params=sorted(CONFIGS))

@@ -85,6 +85,7 @@ def test_the_store_gives_back_the_same_and_notices_damage(llama, store):
 def test_sites_of_several_components_come_from_one_pass(tiny):
     prompts = [Prompt(ids) for ids in random_ids(3)]
     sites = [Site(1, "attention"), Site(2), Site(1), Site(2, "mlp")]
+    assert tiny.hooks.sublayers  # found by a pass of their own, once
     calls = []
     tiny.hooks.blocks[0].register_forward_hook(lambda *_: calls.append(1))
     together = capture_sites(tiny, prompts, sites)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from conftest import random_ids
-from prefvec import generation
+from prefvec import batching, generation
 from prefvec.errors import ConfigError
 from prefvec.generation import Request, generate, rows_that_fit
 from prefvec.prefill import prefill
@@ -108,7 +108,7 @@ def test_the_batch_follows_from_the_free_memory(llama, monkeypatch):
     class Memory:
         available = 0
 
-    monkeypatch.setattr(generation.psutil, "virtual_memory", lambda: Memory)
+    monkeypatch.setattr(batching.psutil, "virtual_memory", lambda: Memory)
     rows = []
     for available in (0, 1 << 22, 1 << 23, 1 << 40):
         Memory.available = available

@@ -57,11 +57,12 @@ def test_the_library_floors_hold():
     floors = {
         0: ("paths", "profile", "errors", "store"),
         1: ("models", "traits", "tasks", "stats"),
-        2: ("batching", "cache", "activations", "steering"),
+        2: ("batching", "cache", "abilities", "sampling", "activations", "steering"),
         3: ("prefill", "vectors", "generation"),
         4: ("adapters", "metrics"),
         5: (
             "study", "summaries", "transfer", "effects", "extraction", "validation", "diagnostics",
+            "families", "screen",
         ),
         6: ("report", "plan", "cli", "pipeline", "notebooks"),
     }  # fmt: skip

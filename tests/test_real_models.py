@@ -8,8 +8,8 @@ import torch
 
 from prefvec.activations import Prompt, capture
 from prefvec.generation import Request, generate
-from prefvec.models.architecture import block_output, replace_output
 from prefvec.models.fetch import gguf_file
+from prefvec.models.hooks import block_output, replace_output
 from prefvec.models.load import load_model
 from prefvec.models.registry import resolve
 from prefvec.steering import Steer
@@ -133,7 +133,7 @@ def reference(loaded, request, limit):
     delta = torch.tensor(steer.coefficient * steer.vector)
 
     def hook(_module, _inputs, output):
-        hidden = block_output(output).clone()
+        hidden = block_output(output, 1).clone()
         hidden[:, 1:] += delta
         return replace_output(output, hidden)
 

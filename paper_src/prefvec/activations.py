@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from prefvec.abilities import may_share, path
 from prefvec.batching import (
     Group,
-    fits_window,
     length_sorted_batches,
     rests,
     shared_beginnings,
 )
 from prefvec.errors import ConfigError
-from prefvec.models.architecture import Component, block_output
+from prefvec.models.hooks import Component, block_output
 from prefvec.models.load import LoadedModel
 from prefvec.store import Store
 
@@ -157,7 +157,9 @@ def _captured(
     rows = [p.ids for p in prompts]
     # Only the last token is read from a group, so a mean is never taken over shared tokens.
     longest = max(map(len, rows))
-    groups = shared_beginnings(rows, pooling == "last" and fits_window(loaded, 2 * longest))
+    groups = shared_beginnings(rows, pooling == "last" and may_share(loaded, 2 * longest))
+    if path(loaded) == "alone":
+        tokens_per_batch = 1
     # What a group costs: its prefix and the rest of each member.
     costs = [g.shared + sum(len(rows[i]) - g.shared for i in g.members) for g in groups]
     for batch in length_sorted_batches(costs, tokens_per_batch):
@@ -194,32 +196,36 @@ def _pass(
 
 def _forward(loaded: LoadedModel, ids, mask, positions, cache) -> None:
     with suppress(_Deepest):
-        loaded.model(
-            input_ids=ids, attention_mask=mask, position_ids=positions,
-            past_key_values=cache, use_cache=cache is not None,
-        )  # fmt: skip
+        if path(loaded) == "alone":
+            loaded.model(input_ids=ids, use_cache=False)
+        else:
+            loaded.model(
+                input_ids=ids, attention_mask=mask, position_ids=positions,
+                past_key_values=cache, use_cache=cache is not None,
+            )  # fmt: skip
 
 
 def _pool(
     prompts: Sequence[Prompt], width: int, pooling: Pooling, device: torch.device
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What turns a pass's activations `[rows, tokens, d]` into pooled ones `[rows, d]`."""
-    if pooling == "last":
-        return lambda hidden: hidden[:, -1].float()
+) -> Callable[[object], torch.Tensor]:
+    """What turns the output of a hooked module into pooled activations `[rows, d]`."""
+    rows = len(prompts)
+    if pooling == "last":  # a copy: some blocks add in place later
+        return lambda output: block_output(output, rows)[:, -1].to(torch.float32, copy=True)
     weights = torch.zeros(len(prompts), width)
     for row, prompt in enumerate(prompts):
         first = width - len(prompt.ids)  # left padding
         start = prompt.answer_start or min(1, len(prompt.ids) - 1)
         weights[row, first + start :] = 1.0 / (len(prompt.ids) - start)
     weights = weights.to(device)
-    return lambda hidden: torch.einsum("bt,btd->bd", weights, hidden.float())
+    return lambda output: torch.einsum("bt,btd->bd", weights, block_output(output, rows).float())
 
 
 @contextmanager
 def _reading(
     loaded: LoadedModel,
     sites: list[Site],
-    pool: Callable[[torch.Tensor], torch.Tensor] | None,
+    pool: Callable[[object], torch.Tensor] | None,
     pooled: dict[Site, torch.Tensor],
 ) -> Iterator[None]:
     """Hooks that pool each site's output into `pooled` (`pool` None: read nothing) and end the
@@ -230,7 +236,7 @@ def _reading(
         def hook(_module, _inputs, output) -> None:
             reached.add(site)
             if pool is not None:
-                pooled[site] = pool(block_output(output))
+                pooled[site] = pool(output)
             if len(reached) == len(sites):
                 raise _Deepest
 

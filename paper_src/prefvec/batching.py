@@ -1,15 +1,21 @@
-"""Batches of token sequences: left padding, batches of like length, beginnings that are shared."""
+"""Batches of token sequences: padding, batches of like length, shared beginnings, what memory holds."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import psutil
 import torch
 from transformers import Cache, DynamicCache
 
+from prefvec.cache import RowCache
 from prefvec.models.load import LoadedModel
 
 MIN_SHARED = 8  # tokens that prompts must have in common for their prefix to be computed once
 MAX_MEMBERS = 64
+MAX_ROWS = {"cpu": 256}  # where matrix products reach their full rate; other devices: 512
+MEMORY_SHARE, MEMORY_LIMIT = 0.3, 3 << 30  # of what is free; bytes at most, on a CPU
+OWN_WINDOWS = ("window_size", "attention_window_size", "local_attention")  # not told to the cache
 
 
 class Group(NamedTuple):
@@ -106,23 +112,48 @@ def rests(
     )
     if not any(g.shared for g in groups):
         return ids, mask, positions, None
-    cache = DynamicCache(config=loaded.model.config)
+    cache = RowCache(loaded.model.config, ids.shape[1])
     begun = beginnings(loaded, rows, groups)
     forward(*begun, cache)
     repeats = torch.tensor([len(g.members) for g in groups], device=loaded.device)
     repeated = torch.arange(len(groups), device=loaded.device).repeat_interleave(repeats)
-    cache.batch_select_indices(repeated)
+    cache.keep(repeated, 0, ids.shape[1])
     before = begun[1][repeated]
     positions = positions + before.sum(dim=1, keepdim=True)
     return ids, torch.cat([before, mask], dim=1), positions, cache
+
+
+def logits_at(loaded: LoadedModel, keep: torch.Tensor, **inputs) -> torch.Tensor:
+    """Logits `[rows, kept, vocabulary]` of the tokens at the slots `keep` of a pass without a cache,
+    computed for these alone where the model can."""
+    if "logits_to_keep" in inspect.signature(loaded.model.forward).parameters:
+        return loaded.model(use_cache=False, logits_to_keep=keep, **inputs).logits
+    return loaded.model(use_cache=False, **inputs).logits[:, keep]
 
 
 def fits_window(loaded: LoadedModel, slots: int) -> bool:
     """False where local attention would count padding slots: it reaches back a number of slots,
     and padding between a shared prefix and the rest of a row takes some of them."""
     config = loaded.model.config.get_text_config()
-    local = "sliding_attention" in (getattr(config, "layer_types", None) or ())
-    return not local or slots <= config.sliding_window
+    layers = DynamicCache(config=config).layers  # transformers tells windows and chunks here
+    windows = [getattr(layer, "sliding_window", None) for layer in layers]
+    windows += [getattr(config, name, None) for name in OWN_WINDOWS]
+    return slots <= min((w for w in windows if isinstance(w, int) and w > 0), default=slots)
+
+
+def rows_that_fit(loaded: LoadedModel, slots: int) -> int:
+    """Rows of a batch whose keys, values and logits fit into the free memory; `slots` tokens each."""
+    config = loaded.model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    cached = 2 * loaded.n_layers * heads * head * slots * loaded.dtype.itemsize
+    # Merging two batches holds one more layer; logits are held beside their probabilities.
+    row = cached * (1 + 1 / loaded.n_layers) + 3 * 4 * config.vocab_size
+    if loaded.device.type == "cuda":
+        budget = 2 * MEMORY_SHARE * torch.cuda.mem_get_info(loaded.device)[0]
+    else:
+        budget = min(MEMORY_SHARE * psutil.virtual_memory().available, MEMORY_LIMIT)
+    return max(1, min(MAX_ROWS.get(loaded.device.type, 512), int(budget / row)))
 
 
 def common_beginning(a: Sequence[int], b: Sequence[int]) -> int:

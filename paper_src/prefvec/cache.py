@@ -118,7 +118,7 @@ class RowCache(DynamicCache):
         if self.flexible:
             self.regroup([Part(self, rows, start)], reserve)
         else:
-            self.batch_select_indices(rows)
+            self.reorder_cache(rows)
 
 
 def _rows(rows: Rows, layer: int) -> torch.Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from prefvec.activations import Site, capture_sites
-from prefvec.models.architecture import Component
+from prefvec.models.hooks import Component
 from prefvec.models.load import LoadedModel
 from prefvec.study import Study
 from prefvec.vectors import AGGREGATORS, contrast_prompts, cosine, half_cosine

@@ -1,25 +1,24 @@
 """Batched steered decoding: one (vector, layer, dose) list a row; finished rows make room for others."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-import psutil
 import torch
 from tqdm.auto import tqdm
 
+from prefvec.abilities import path
+from prefvec.batching import rows_that_fit
 from prefvec.cache import Part, RowCache
 from prefvec.errors import ConfigError
 from prefvec.models.load import LoadedModel
 from prefvec.prefill import prefill
+from prefvec.sampling import sampled, uniforms
 from prefvec.steering import RowSteering, Steer
 from prefvec.store import Store, canonical_hash
 
 GENERATION_VERSION = 2  # raise when the text that a request gives changes
-MAX_ROWS = {"cpu": 256}  # where matrix products reach their full rate; other devices: 512
-MEMORY_SHARE, MEMORY_LIMIT = 0.3, 3 << 30  # of what is free; bytes at most, on a CPU
 PROMPT_TOKENS = 8192  # prompt tokens computed in one pass
 REFILL_AT = 0.25  # share of free rows at which waiting ones join
 COMPACT_AT = 0.125  # share of finished rows at which they are dropped when none wait
@@ -96,21 +95,6 @@ def generate(
     return [done[digest] for _, digest in keys]
 
 
-def rows_that_fit(loaded: LoadedModel, slots: int) -> int:
-    """Rows of a batch whose keys, values and logits fit into the free memory; `slots` tokens each."""
-    config = loaded.model.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    cached = 2 * loaded.n_layers * heads * head * slots * loaded.dtype.itemsize
-    # Merging two batches holds one more layer; logits are held beside their probabilities.
-    row = cached * (1 + 1 / loaded.n_layers) + 3 * 4 * config.vocab_size
-    if loaded.device.type == "cuda":
-        budget = 2 * MEMORY_SHARE * torch.cuda.mem_get_info(loaded.device)[0]
-    else:
-        budget = min(MEMORY_SHARE * psutil.virtual_memory().available, MEMORY_LIMIT)
-    return max(1, min(MAX_ROWS.get(loaded.device.type, 512), int(budget / row)))
-
-
 def _key(loaded: LoadedModel, request: Request, limit: int, temperature: float) -> tuple[dict, str]:
     key = {
         "version": GENERATION_VERSION,
@@ -163,6 +147,10 @@ class _Decoder:
     @torch.inference_mode()
     def run(self, max_rows: int) -> None:
         """Decode all requests, at most `max_rows` at a time; `finish(number, answer)` for each."""
+        if path(self.loaded) == "alone":
+            for i in range(len(self.requests)):
+                self._alone(i)
+            return
         waiting = list(range(len(self.requests)))[::-1]
         batch: _Batch | None = None
         while waiting or batch:
@@ -174,6 +162,26 @@ class _Decoder:
                 batch = self._merged(batch, self._started(self._next(waiting, room)))
             else:
                 batch = self._stepped(batch, max_rows if waiting else 0)
+
+    def _alone(self, row: int) -> None:
+        """Decode one request without a cache, each token from the whole text."""
+        request, device = self.requests[row], self.loaded.device
+        self.tokens[row] = []
+        draws = uniforms(request.ids, request.seed, self.limit) if self.temperature else None
+        with RowSteering(self.loaded, [request.steers]) as steering:
+            answer = None
+            while answer is None:
+                ids = torch.tensor([[*request.ids, *self.tokens[row]]], device=device)
+                steering.begin_whole(len(request.ids), ids.shape[1])
+                logits = self.loaded.model(input_ids=ids, use_cache=False).logits[:, -1]
+                step = len(self.tokens[row])
+                chosen = (
+                    sampled(logits, self.temperature, draws[[step]])
+                    if self.temperature
+                    else logits.argmax(-1)
+                )
+                answer = self._advance(row, int(chosen))
+        self.finish(row, answer)
 
     def _next(self, waiting: list[int], room: int) -> list[int]:
         """Take waiting requests for one pass over their prompts."""
@@ -194,7 +202,7 @@ class _Decoder:
         for i, request in zip(rows, asked, strict=True):
             self.tokens[i] = []
             if self.temperature:
-                self.draws[i] = _uniforms(request, self.limit)
+                self.draws[i] = uniforms(request.ids, request.seed, self.limit)
         batch = _Batch(rows, cache, mask, positions, positions, list(range(len(rows))))
         self._take(batch, logits)
         return batch
@@ -264,7 +272,7 @@ class _Decoder:
         if self.temperature:
             step = [min(len(self.tokens[i]), self.limit - 1) for i in batch.rows]
             draws = [self.draws[i][k] for i, k in zip(batch.rows, step, strict=True)]
-            chosen = _sampled(logits, self.temperature, np.array(draws))
+            chosen = sampled(logits, self.temperature, np.array(draws))
         tokens = chosen.tolist()
         still = []
         for k in batch.open:
@@ -291,17 +299,3 @@ class _Decoder:
             text = tokenizer.decode(tokens, skip_special_tokens=True)
             return Generation(text.strip(), self.limit, "length")
         return None
-
-
-def _sampled(logits: torch.Tensor, temperature: float, draws: np.ndarray) -> torch.Tensor:
-    """Tokens `[rows]` by inverse CDF of a uniform draw a row."""
-    probabilities = torch.softmax(logits.double() / temperature, dim=-1)
-    level = torch.as_tensor(draws, device=logits.device)[:, None]
-    chosen = torch.searchsorted(probabilities.cumsum(dim=-1), level)[:, 0]
-    return chosen.clamp(max=logits.shape[-1] - 1)
-
-
-def _uniforms(request: Request, limit: int) -> np.ndarray:
-    """Uniform draws `[limit]` that depend on a row's seed and prompt only."""
-    digest = hashlib.sha256(repr((request.seed, request.ids)).encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:8], "big")).random(limit)

@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import torch
 
-from prefvec.batching import beginnings, fits_window, pad_id, pad_left, shared_beginnings
+from prefvec.abilities import may_share
+from prefvec.batching import beginnings, pad_id, pad_left, shared_beginnings
 from prefvec.cache import Part, RowCache
-from prefvec.models.architecture import block_output, replace_output
+from prefvec.models.hooks import block_output, replace_output
 from prefvec.models.load import LoadedModel
 from prefvec.steering import RowSteering, Steer
 
@@ -59,8 +60,7 @@ def prefill(
     texts = sorted(set(prompts))
     text_of = {text: i for i, text in enumerate(texts)}
     longest = max(len(text) for text in texts)
-    may_share = cache.flexible and fits_window(loaded, 2 * longest + reserve)
-    groups = shared_beginnings(texts, may_share)
+    groups = shared_beginnings(texts, may_share(loaded, 2 * longest + reserve))
     group_of = {i: g for g, group in enumerate(groups) for i in group.members}
 
     wanted = [(text_of[text], row) for text, row in zip(prompts, acting, strict=True)]
@@ -146,10 +146,11 @@ def _pass(
     lower_of = _index(loaded, rows.lower_of)
     if isinstance(continued, torch.Tensor):
         continued = continued[lower_of]
+    steering = RowSteering(loaded, rows.steers)
     with ExitStack() as stack:
         if len(rows.lower) != len(rows.upper):
             stack.enter_context(_repeat_after(loaded, fork, lower_of, len(rows.lower)))
-        steering = stack.enter_context(RowSteering(loaded, rows.steers))
+        stack.enter_context(steering)
         steering.begin_prompt(mask[lower_of], continued)
         stack.enter_context(_contiguous_head(loaded))
         model = loaded.model if with_logits else loaded.model.base_model
@@ -184,7 +185,7 @@ def _repeat_after(
         return tuple(map(repeated, value)) if isinstance(value, tuple) else value
 
     def stream(_module, _inputs, output):
-        return replace_output(output, block_output(output)[lower_of])
+        return replace_output(output, block_output(output, n_lower)[lower_of])
 
     def beside(_module, args, kwargs):
         # The stream itself has as many rows as there are upper ones by now.

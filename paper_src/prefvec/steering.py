@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from prefvec.errors import ConfigError, VectorError
-from prefvec.models.architecture import Component, block_output, replace_output
+from prefvec.models.hooks import Component, block_output, replace_output
 from prefvec.models.load import LoadedModel
 
 Positions = Literal["all", "prompt", "generated"]
@@ -69,6 +69,7 @@ class RowSteering:
         for i, steers in enumerate(rows):
             for steer in steers:
                 self._add(i, len(rows), steer)
+        self._modules = {site: loaded.hooks.module(*site) for site in self._sites}
 
     def _add(self, row: int, n_rows: int, steer: Steer) -> None:
         loaded = self._loaded
@@ -107,6 +108,12 @@ class RowSteering:
         where[rows, first] &= begun
         self._where = {"all": where, "prompt": where, "generated": torch.zeros_like(where)}
 
+    def begin_whole(self, prompt_tokens: int, tokens: int) -> None:
+        """Tell that the next pass holds one row: its prompt and what was generated after it."""
+        at = torch.arange(tokens, device=self._loaded.device)[None]
+        prompt = (at > 0) & (at < prompt_tokens)
+        self._where = {"all": at > 0, "prompt": prompt, "generated": at >= prompt_tokens}
+
     def begin_token(self, n_rows: int) -> None:
         """Tell that the next pass holds one generated token a row."""
         one = torch.ones(n_rows, 1, dtype=torch.bool, device=self._loaded.device)
@@ -114,10 +121,7 @@ class RowSteering:
 
     def __enter__(self) -> "RowSteering":
         self._handles = [
-            self._loaded.hooks.module(layer, component).register_forward_hook(
-                self._hook((layer, component))
-            )
-            for layer, component in self._sites
+            module.register_forward_hook(self._hook(site)) for site, module in self._modules.items()
         ]
         return self
 
@@ -127,7 +131,7 @@ class RowSteering:
 
     def _hook(self, key: tuple[int, str]):
         def hook(_module, _inputs, output):
-            hidden = block_output(output)
+            hidden = block_output(output, len(next(iter(self._where.values()))))
             for where, (delta, active) in self._sites[key].items():
                 mask = self._where[where] & active[:, None]  # [rows, tokens]
                 steered = hidden + delta[:, None, :].to(hidden.dtype)

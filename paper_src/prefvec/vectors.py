@@ -9,7 +9,7 @@ import numpy as np
 
 from prefvec.activations import Pooling, Prompt, capture
 from prefvec.errors import TraitError, VectorError
-from prefvec.models.architecture import Component
+from prefvec.models.hooks import Component
 from prefvec.models.load import LoadedModel
 from prefvec.models.prompt import Example
 from prefvec.store import Store, atomic_path, canonical_hash, write_json

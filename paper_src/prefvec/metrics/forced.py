@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from prefvec.batching import length_sorted_batches, pad_id, pad_left
+from prefvec.abilities import path
+from prefvec.batching import length_sorted_batches, logits_at, pad_id, pad_left
 from prefvec.errors import ConfigError
 from prefvec.models.load import LoadedModel
 from prefvec.steering import RowSteering, Steer
@@ -75,6 +76,8 @@ def _compute(
     longest = max(len(a) for _, a in rows)
     vocabulary = loaded.model.config.get_text_config().vocab_size
     budget = max(1, min(tokens_per_batch, MAX_LOGITS // vocabulary * max(lengths) // longest))
+    if path(loaded) == "alone":
+        budget = 1
     out: list[list] = [[None] * len(rows) for _ in conditions]
     for batch in length_sorted_batches(lengths, budget):
         chosen = [rows[i] for i in batch]
@@ -99,13 +102,10 @@ def _log_probabilities(
     longest = max(len(a) for _, a in rows)
     with RowSteering(loaded, [steers] * len(rows)) as steering:
         steering.begin_prompt(mask)
-        logits = loaded.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            use_cache=False,
-            logits_to_keep=longest + 1,
-        ).logits[:, -longest - 1 : -1]
+        given = {"attention_mask": mask, "position_ids": positions}
+        given = {} if path(loaded) == "alone" else given
+        keep = torch.arange(ids.shape[1] - longest - 1, ids.shape[1] - 1, device=loaded.device)
+        logits = logits_at(loaded, keep, input_ids=ids, **given)
     return torch.log_softmax(logits.float(), dim=-1)
 
 

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from prefvec.batching import common_beginning, fits_window
+from prefvec.abilities import tried
+from prefvec.batching import common_beginning, fits_window, logits_at
 from prefvec.models.load import LoadedModel
 from prefvec.store import Store
 
@@ -20,7 +21,6 @@ LIKELIHOOD_VERSION = 3
 NODES_PER_PASS = 768  # attention is computed between all nodes of a pass, related or not
 MAX_LOGITS = 1 << 27  # logits held at once: 512 MiB in float32
 ROWS_PER_SUM = 64  # rows of logits that are normalised at once
-TREE_LAYERS = {"full_attention", "sliding_attention"}
 
 Ids = tuple[int, ...]
 
@@ -73,10 +73,19 @@ def log_likelihoods(
 
 
 def may_branch(loaded: LoadedModel, rows: Sequence[Row]) -> bool:
-    """Whether a mask alone says what a token sees: attention layers only, and no window cuts a row."""
-    layers = getattr(loaded.model.config.get_text_config(), "layer_types", None) or ()
+    """Whether a mask alone says what a token sees, tried once on a small tree, and no window cuts a row."""
     longest = max((len(row.ids) for row in rows), default=0)
-    return set(layers) <= TREE_LAYERS and fits_window(loaded, longest)
+    return fits_window(loaded, longest) and tried(
+        loaded, "branches", lambda two: _branched(loaded, two)
+    )
+
+
+def _branched(loaded: LoadedModel, ids: Sequence[Ids]) -> torch.Tensor:
+    """Logits `[rows, 2, vocabulary]` of the last two tokens of each row, from one tree."""
+    [tree] = trees([Row(row, 1) for row in ids], sum(map(len, ids)))
+    ends = torch.tensor([tree.paths[tree.rows.index(i)][-2:] for i in range(len(ids))])
+    wanted, at = ends.flatten().unique(return_inverse=True)
+    return _logits(loaded, tree, wanted.tolist())[at.view_as(ends)]
 
 
 def trees(rows: Sequence[Row], limit: int) -> Iterator[Tree]:
@@ -115,13 +124,7 @@ def _totals(loaded: LoadedModel, rows: Sequence[Row], tree: Tree) -> list[float]
     })  # fmt: skip
     parents = sorted({parent for _, parent in edges})
     place = {parent: k for k, parent in enumerate(parents)}
-    logits = loaded.model(
-        input_ids=torch.tensor([tree.tokens], device=device),
-        position_ids=torch.tensor([tree.depths], device=device),
-        attention_mask=_ancestors(loaded, tree) if len(tree.rows) > 1 else None,
-        use_cache=False,
-        logits_to_keep=torch.tensor(parents, device=device),
-    ).logits[0]
+    logits = _logits(loaded, tree, parents)
     sums = torch.cat([part.float().logsumexp(-1) for part in logits.split(ROWS_PER_SUM)])
     at = torch.tensor([place[parent] for _, parent in edges], device=device)
     token = torch.tensor([tree.tokens[node] for node, _ in edges], device=device)
@@ -131,6 +134,17 @@ def _totals(loaded: LoadedModel, rows: Sequence[Row], tree: Tree) -> list[float]
         float(found[path[rows[i].start :]].sum())
         for i, path in zip(tree.rows, tree.paths, strict=True)
     ]
+
+
+def _logits(loaded: LoadedModel, tree: Tree, nodes: Sequence[int]) -> torch.Tensor:
+    """Logits `[nodes, vocabulary]` at some nodes; one row alone is a plain pass."""
+    device = loaded.device
+    ids, keep = torch.tensor([tree.tokens], device=device), torch.tensor(nodes, device=device)
+    if len(tree.rows) == 1:
+        return logits_at(loaded, keep, input_ids=ids)[0]
+    depths = torch.tensor([tree.depths], device=device)
+    mask = _ancestors(loaded, tree)
+    return logits_at(loaded, keep, input_ids=ids, position_ids=depths, attention_mask=mask)[0]
 
 
 def _ancestors(loaded: LoadedModel, tree: Tree) -> torch.Tensor:

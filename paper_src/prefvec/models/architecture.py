@@ -1,71 +1,10 @@
-"""Where to read and write inside a decoder, and what two architectures have in common."""
+"""What a model is made of, and what two architectures have in common."""
 
 import math
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-import torch
-from torch import nn
-
-from prefvec.errors import ModelError
-
-Component = Literal["residual", "attention", "mlp"]
-COMPONENTS: tuple[Component, ...] = ("residual", "attention", "mlp")
-
 DIRECT_ABOVE, SCALED_ABOVE = 0.8, 0.7  # thresholds of `recommended_strategy`
-
-# Names that transformers' decoders give to a block's two sublayers, most common first.
-ATTENTION_NAMES = ("self_attn", "attn", "attention", "self_attention")
-MLP_NAMES = ("mlp", "feed_forward", "ffn", "block_sparse_moe", "fc2", "output")
-
-
-@dataclass(frozen=True)
-class HookPoints:
-    """The modules whose outputs are the residual stream, attention and MLP outputs by layer."""
-
-    blocks: tuple[nn.Module, ...]
-    attention: tuple[nn.Module, ...]
-    mlp: tuple[nn.Module, ...]
-
-    def module(self, layer: int, component: Component = "residual") -> nn.Module:
-        """The module to hook. Layer i is block i: its output is `hidden_states[i + 1]`
-        (the last one before the final norm)."""
-        if component not in COMPONENTS:
-            raise ModelError(
-                f"component '{component}' is unknown: use one of {', '.join(COMPONENTS)}"
-            )
-        modules = {"residual": self.blocks, "attention": self.attention, "mlp": self.mlp}
-        found = modules[component]
-        if not found:
-            raise ModelError(
-                f"no {component} module was found in {type(self.blocks[0]).__name__}; its children "
-                f"are {', '.join(n for n, _ in self.blocks[0].named_children())}"
-            )
-        return found[layer]
-
-
-def find_hook_points(model: nn.Module) -> HookPoints:
-    """The decoder blocks and their sublayers, found by structure.
-
-    The blocks are the one module list as long as `config.num_hidden_layers`. Raises ModelError
-    with the module tree when there is none; a missing sublayer is an error when it is asked for.
-    """
-    depth = model.config.get_text_config().num_hidden_layers
-    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
-    if not lists:
-        tree = ", ".join(f"{name}: {type(m).__name__}" for name, m in model.named_children())
-        raise ModelError(
-            f"{type(model).__name__}: no list of {depth} decoder blocks was found (children: {tree})"
-        )
-    blocks = tuple(max(lists, key=lambda found: sum(p.numel() for p in found.parameters())))
-    return HookPoints(blocks, _children(blocks, ATTENTION_NAMES), _children(blocks, MLP_NAMES))
-
-
-def _children(blocks: tuple[nn.Module, ...], names: tuple[str, ...]) -> tuple[nn.Module, ...]:
-    for name in names:
-        if all(isinstance(getattr(block, name, None), nn.Module) for block in blocks):
-            return tuple(getattr(block, name) for block in blocks)
-    return ()
 
 
 @dataclass(frozen=True)
@@ -162,20 +101,6 @@ def vocabulary_overlap(a, b) -> float:
 
     ours, theirs = tokens(a), tokens(b)
     return len(ours & theirs) / len(ours | theirs)
-
-
-def block_output(output: object) -> torch.Tensor:
-    """The activations `[rows, tokens, width]` in a module's output (a tensor, or first in a tuple)."""
-    tensor = output if isinstance(output, torch.Tensor) else output[0]
-    if not isinstance(tensor, torch.Tensor) or tensor.ndim != 3:
-        shape = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
-        raise ModelError(f"a hooked module gave {shape}, not [rows, tokens, width]")
-    return tensor
-
-
-def replace_output(output: object, tensor: torch.Tensor) -> object:
-    """The module's output with its activations replaced."""
-    return tensor if isinstance(output, torch.Tensor) else (tensor, *output[1:])
 
 
 def matching_layer(fraction_of: int, depth_from: int, depth_to: int) -> int:

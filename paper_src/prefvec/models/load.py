@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from prefvec.errors import ConfigError, ModelError
-from prefvec.models.architecture import HookPoints, find_hook_points
+from prefvec.models.hooks import HookPoints, find_hook_points
 from prefvec.models.linear import pack_linear_layers, packing_pays
 from prefvec.models.materialise import fingerprint, materialise
 from prefvec.models.prompt import PromptFormat
@@ -36,6 +36,7 @@ class LoadedModel:
     device: torch.device
     dtype: torch.dtype
     load_seconds: float = field(default=0.0, compare=False)
+    abilities: dict[str, bool] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def id(self) -> str:
@@ -113,7 +114,7 @@ def load_model(name: str, device: str = "auto", dtype: str = "auto") -> LoadedMo
         model=model,
         tokenizer=tokenizer,
         prompt=PromptFormat.for_model(spec, tokenizer, model.generation_config),
-        hooks=find_hook_points(model),
+        hooks=find_hook_points(model, spec.hooks),
         fingerprint=fingerprint(folder),
         device=place,
         dtype=kind,

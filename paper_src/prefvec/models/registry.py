@@ -49,6 +49,15 @@ class GgufSource(_Frozen):
     wheels: tuple[WheelPart, ...] = ()
 
 
+class HookPaths(_Frozen):
+    """Where a model's hook points are, for one in which they can't be found: the path of its list of
+    blocks in the model, and of attention and MLP in a block. What is left out is looked for."""
+
+    blocks: str | None = None
+    attention: str | None = None
+    mlp: str | None = None
+
+
 class ModelSpec(_Frozen):
     """One model. Exactly one of `gguf`, `hub`, `path` says where it comes from."""
 
@@ -58,6 +67,7 @@ class ModelSpec(_Frozen):
     note: str = ""
     prompt: Literal["chat", "examples"] | None = None
     black_box: bool = False
+    hooks: HookPaths | None = None
     gguf: GgufSource | None = None
     hub: HubFile | None = None
     path: str | None = None

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import psutil
 
-from prefvec.generation import MAX_ROWS, MEMORY_LIMIT, MEMORY_SHARE, PROMPT_TOKENS
+from prefvec.batching import MAX_ROWS, MEMORY_LIMIT, MEMORY_SHARE
+from prefvec.generation import PROMPT_TOKENS
 from prefvec.metrics.likelihood import MAX_LOGITS
 from prefvec.paths import DATA, RESULTS, slug
 from prefvec.plan.counting import Stage, Work
