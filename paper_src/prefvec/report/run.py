@@ -56,12 +56,12 @@ class Run:
 
     def answers(self, table: pd.DataFrame) -> Path:
         """Save the generations, so that every score can be computed again."""
-        path = self.folder / f"generations_{self.stage[:2]}.jsonl"
+        path = self.folder / f"generations_{self.stage.split('_')[0]}.jsonl"
         return write_text(path, table.to_json(orient="records", lines=True, force_ascii=False))
 
     def close(self, study: Study | None = None, records: list[dict] | None = None, **extra) -> Path:
         """Write numbers, records and, last, the manifest: with it the stage is complete."""
-        number = self.stage[:2]
+        number = self.stage.split("_")[0]
         self.numbers.save(self.folder / f"numbers_{number}.json")
         if records is not None:
             write_json(self.folder / f"results_{number}.json", records)

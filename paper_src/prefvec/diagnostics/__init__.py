@@ -1,0 +1,1 @@
+"""Why transfer loses effect: magnitude, basis or layer, and how much each of them takes."""
