@@ -189,6 +189,7 @@ path.name
 # that is written to*: each layer has its own basis and scale. A factor's share is its Shapley value, the
 # mean over the orders of swapping, over the loss. Shares sum to 1; they may be negative.
 #
+# Throughout this notebook, an answer that collapses counts as no effect: broken text is no transfer.
 # *Beyond random* subtracts what a random direction of that length does at that layer: a push that is long
 # enough shortens answers whatever its direction.
 
@@ -235,9 +236,10 @@ path.name
 # %% [markdown]
 # ## Components, stages, neighbouring layers
 #
-# Vectors read and written at the residual stream, the attention output or the MLP output, early, at the
-# assumed layer and late; and the same dose spread over three neighbouring layers. All have the length of the
-# target's own residual vector at that layer. Doses are chosen on the selection split.
+# Vectors read and written at the attention or the MLP output instead of the residual stream; at the first
+# and the last layers of the grid instead of the assumed ones; and the same dose spread over three
+# neighbouring layers. All have the length of the target's own residual vector at that layer. Doses are chosen
+# on the selection split.
 
 # %%
 steers, described = components.component_steers(study, site, grid, rows)

@@ -37,6 +37,12 @@ def find_notebook(name: str) -> Path:
     return found[0]
 
 
+def diagnostic_notebooks() -> dict[str, str]:
+    """The diagnostics' notebooks by the name of their rule: `layers` for `05c_layers`."""
+    found = sorted(path.stem for path in NOTEBOOKS.glob("05*_*.ipynb"))
+    return {stem.split("_", 1)[1]: stem for stem in found}
+
+
 def parameters_of(path: Path) -> dict[str, object]:
     """Names and default values of a notebook's `parameters` cell.
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from prefvec.activations import Site as Place
 from prefvec.activations import capture_sites
-from prefvec.diagnostics.layers import Grid, Rows, concept_penalty, mapped_to
+from prefvec.diagnostics.layers import Grid, Rows, concept_penalty, intact, mapped_to
 from prefvec.models.architecture import COMPONENTS
 from prefvec.models.load import LoadedModel
 from prefvec.stats import difference, mean_ci
@@ -30,7 +30,6 @@ from prefvec.vectors import contrast_prompts, difference_in_means
 
 ORIGINS = ("own", "mapped", "random")
 NEIGHBOURS = (-1, 0, 1)  # layers over which a dose is spread, from the assumed one
-STAGES = ("early", "middle", "late")
 MAIN = "residual middle"  # what the study uses: one layer of the residual stream
 SPREAD = "residual spread"
 
@@ -53,15 +52,16 @@ Steers = dict[tuple[str, str], tuple[Steer, ...]]  # (origin, where) → additio
 
 
 def spots(study: Study, site: Site, grid: Grid) -> list[Spot]:
-    """Components that both models show, at the first, the assumed and the last layer of the grid."""
+    """Components that both models show at the assumed layers, and the residual stream at the first and
+    the last layers of the grid."""
     loaded = (study.source, study.target)
     shown = [c for c in COMPONENTS if c == "residual" or all(getattr(m.hooks, c) for m in loaded)]
-    ends = {
-        "early": (grid.source[0], grid.target[0]),
-        "middle": (site.layer_source, site.layer_target),
-        "late": (grid.source[-1], grid.target[-1]),
-    }
-    return [Spot(component, stage, *ends[stage]) for component in shown for stage in STAGES]
+    middle = (site.layer_source, site.layer_target)
+    return [
+        Spot("residual", "early", grid.source[0], grid.target[0]),
+        *(Spot(component, "middle", *middle) for component in shown),
+        Spot("residual", "late", grid.source[-1], grid.target[-1]),
+    ]
 
 
 def neighbours(study: Study, site: Site) -> list[tuple[int, int]]:
@@ -170,9 +170,10 @@ def at_doses(study: Study, steers: Steers, doses: Mapping[tuple, Sequence[float]
 
 
 def answers_to(study: Study, conditions: Mapping, questions: Sequence[str]) -> pd.DataFrame:
-    """The target's answers under conditions of `at_doses`, with the trait's score."""
+    """The target's answers under conditions of `at_doses`, with the trait's score; one that collapses has
+    none, so that it counts as no effect."""
     table = steered_answers(study, conditions, questions)
-    return table.assign(score=score_as(study, table, study.settings.max_new_tokens))
+    return intact(table.assign(score=score_as(study, table, study.settings.max_new_tokens)))
 
 
 def dose_cells(answers: pd.DataFrame, sign: int) -> pd.DataFrame:

@@ -26,7 +26,7 @@ from prefvec.adapters.direct import zero_padded
 from prefvec.diagnostics.layers import paired_effects
 from prefvec.stats import Estimate, mean_ci, paired_bootstrap
 from prefvec.study import Study
-from prefvec.transfer.methods import reference_directions, with_length
+from prefvec.transfer.methods import references_of, with_length
 from prefvec.transfer.sweep import UNSTEERED, Site, sweep
 
 FACTORS = ("norm", "direction", "layer")
@@ -36,7 +36,7 @@ DIRECT_CELL, ORACLE_CELL = CELLS[0], CELLS[-1]
 UNKNOWN = Estimate(np.nan, np.nan, np.nan)
 RULE = (
     "Shapley values over the 2³ swaps, divided by the loss (all swapped in minus none), on the evaluation "
-    "split; intervals resample questions. Undefined where the 95 % interval of the loss reaches 0."
+    "split; an answer that collapses counts as no effect; intervals resample questions. Undefined where the 95 % interval of the loss reaches 0."
 )
 
 
@@ -100,7 +100,7 @@ def _written(study: Study, site: Site, best_layer: int, instead: str | None):
         at = best_layer if layer else site.layer_target
         chosen = own.at(at) if direction else padded
         if instead:
-            chosen = reference_directions(study, at)[instead]
+            chosen = references_of(study, own.at(at))[instead]
         length = own.norm(at) if norm else float(np.linalg.norm(padded))
         out[norm, direction, layer] = Written(with_length(chosen, length), at)
     return out
@@ -121,7 +121,7 @@ def factorial_answers(study: Study, site: Site, best_layer: int) -> pd.DataFrame
 def cell_effects(
     study: Study, answers: pd.DataFrame
 ) -> tuple[dict[Cell, np.ndarray], dict[Cell, np.ndarray]]:
-    """Effects `[n]` of every combination, and of the random direction in its place."""
+    """Effects `[n]` of every combination, and of the random direction in its place (`paired_effects`)."""
     found = paired_effects(study, answers, study.splits["evaluation"])
     by_name = {name: effect for (name, _), effect in found.items()}
     return tuple({cell: by_name[name(cell)] for cell in CELLS} for name in (_name, _noise))

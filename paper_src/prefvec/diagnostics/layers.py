@@ -16,18 +16,19 @@ from prefvec.paths import slug
 from prefvec.stats import Estimate, mean_ci
 from prefvec.study import Study
 from prefvec.transfer.correspondence import named_function
-from prefvec.transfer.methods import cached_path, reference_directions, with_length
+from prefvec.transfer.methods import cached_path, references_of, with_length
 from prefvec.transfer.sites import best_cell
 from prefvec.transfer.sweep import ORACLE, UNSTEERED, Site, sweep
 
 KINDS = {"direct": "zero_pad", "mapped": "ridge_concept"}  # what is written at each pair of layers
+CONFIRM_RANDOM = 2  # random directions at each layer on the evaluation split
 MAIN_SHARE = 0.5  # a cause that explains this share of the lost effect is the main one
 STATEMENT = "Transfer loses effect because the vector is read or written at the wrong layer."
 RULE = (
     "loss = effect of the target's own vector minus that of the transferred one, both at the assumed "
     "layers; gain = effect at the best layers minus effect at the assumed ones, each less that of random "
     "directions at the same layer and length; the best layers are chosen on the selection split, all "
-    f"numbers are of the evaluation split. Supported if the 95 % interval of gain − {MAIN_SHARE:g} × loss "
+    f"numbers are of the evaluation split; an answer that collapses counts as no effect. Supported if the 95 % interval of gain − {MAIN_SHARE:g} × loss "
     "lies above 0, rejected if it lies below 0, else undecided; undecided too if the interval of the loss "
     "reaches 0."
 )
@@ -111,11 +112,19 @@ def grid_directions(
     return out
 
 
+def intact(answers: pd.DataFrame) -> pd.DataFrame:
+    """Answers with the scores of steered ones that collapse taken out."""
+    kept = ~answers.collapsed.astype(bool) | (answers.method == UNSTEERED)
+    return answers.assign(score=answers.score.where(kept))
+
+
 def paired_effects(
     study: Study, answers: pd.DataFrame, questions: Sequence[str]
 ) -> dict[tuple[str, int], np.ndarray]:
     """Effects `[n]` by (method, layer), in the score's unit, positive towards the pole that the study
-    steers to; an answer without a score counts as no effect."""
+    steers to. An answer without a score counts as no effect, and so does one that collapses
+    (`intact`): broken text is no transfer, however short it is."""
+    answers = intact(answers)
     scores = {
         key: cell.set_index("question").score.loc[questions]
         for key, cell in answers.groupby(["method", "layer"], sort=False)
@@ -140,8 +149,9 @@ def layer_map(
         for (method, layer, at), vector in directions.items()
         if layer in grid.source and at in grid.target
     ]
+    own = study.vector(study.target)
     for at in grid.target:
-        known = reference_directions(study, at)
+        known = references_of(study, own.at(at))
         conditions += [(name, known[name], at, dose) for name in (ORACLE, "random_0")]
     answers = sweep(study, study.target, conditions, "selection")
     effects = paired_effects(study, answers, study.splits["selection"])
@@ -176,17 +186,21 @@ def confirm(
     rule_layers: Iterable[int],
 ) -> pd.DataFrame:
     """Answers on the evaluation split: every method of `best` at the assumed and at its best layers, the
-    ridge map from the assumed layer to those of the rules, and the references at all these target
-    layers."""
+    ridge map from the assumed layer to those of the rules, random directions at all these target layers,
+    and the target's own vector at the assumed layer and at its best one."""
     assumed, dose = (site.layer_source, site.layer_target), study.trait.sign * site.dose
     pairs = {(KINDS["mapped"], site.layer_source, layer) for layer in rule_layers}
     for method, pair in best.items():
         pairs |= {(method, *assumed), (method, *pair)} if method != ORACLE else set()
-    layers = sorted({at for _, _, at in pairs} | {pair[1] for pair in best.values()})
-    conditions = [(UNSTEERED, None, -1, 0.0)]
+    own, conditions = study.vector(study.target), [(UNSTEERED, None, -1, 0.0)]
     conditions += [(f"{m}@{s}", directions[m, s, at], at, dose) for m, s, at in sorted(pairs)]
-    for at in layers:
-        conditions += [(n, v, at, dose) for n, v in reference_directions(study, at).items()]
+    conditions += [
+        (ORACLE, own.at(at), at, dose) for at in sorted({site.layer_target, best[ORACLE][1]})
+    ]
+    for at in sorted({at for _, _, at in pairs}):
+        known = references_of(study, own.at(at))
+        names = [name for name in known if name != ORACLE][:CONFIRM_RANDOM]
+        conditions += [(name, known[name], at, dose) for name in names]
     return sweep(study, study.target, conditions, "evaluation")
 
 

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from prefvec.diagnostics.components import ORIGINS, SPREAD, STAGES
+from prefvec.diagnostics.components import ORIGINS, SPREAD
 from prefvec.diagnostics.factorial import FACTORS, Attribution
 from prefvec.report.figures import label
 
@@ -53,8 +53,8 @@ def effect_maps(
         _mark(below, targets.index(best["oracle"][1]), 0)
         below.set_yticks([0], ["own"])
         below.set_xticks(range(len(targets)), targets)
-        below.set_xlabel("layer of the target (block output)")
-    panels[0, 0].set_ylabel("layer of the source")
+        below.set_xlabel("layer of the target (block output)", fontsize=7)
+    panels[0, 0].set_ylabel("layer of the source", fontsize=7)
     bar = figure.colorbar(image, ax=panels[:, -1], shrink=0.9)
     bar.set_label(f"effect less random, {unit}", fontsize=7)
     figure.suptitle(title, fontsize=9)
@@ -103,8 +103,7 @@ def shares_figure(
 
 def component_figure(frame: pd.DataFrame, unit: str, title: str) -> plt.Figure:
     """Specific effect of each component and stage, and of the spread dose, with 95 % intervals."""
-    order = [f"{c} {s}" for c in ("residual", "attention", "mlp") for s in STAGES]
-    names = [name for name in (*order, SPREAD) if name in set(frame["where"])]
+    names = list(dict.fromkeys(frame["where"]))
     figure, axes = plt.subplots(figsize=(4.8, 0.3 * len(names) + 0.9), layout="constrained")
     at = {name: len(names) - i for i, name in enumerate(names)}
     for origin in ORIGINS[:2]:
