@@ -109,6 +109,8 @@ def component_figure(frame: pd.DataFrame, unit: str, title: str) -> plt.Figure:
     for origin in ORIGINS[:2]:
         colour, marker = WHERE_LOOK[origin]
         rows = frame[frame.origin == origin]
+        if rows.empty:
+            continue
         values = np.array([list(e) for e in rows.specific], float)
         y = np.array([at[name] for name in rows["where"]]) + (0.14 if origin == "own" else -0.14)
         axes.hlines(y, values[:, 1], values[:, 2], color=colour, lw=1.3)
