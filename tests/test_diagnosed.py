@@ -10,7 +10,8 @@ from prefvec.report import cells, diagnosed
 from prefvec.report.tables import interval_text, write_table
 from prefvec.store import write_json
 
-PAIRS = [["a", "b"], ["b", "a"], ["a", "c"]]
+A, B, C = "qwen2.5-coder-0.5b-instruct", "smollm2-135m-instruct", "gemma-3-270m"
+PAIRS = [[A, B], [B, A], [A, C]]
 SECTION = TEX / "sections" / "diagnostics.tex"
 
 
@@ -37,7 +38,7 @@ def found(tmp_path, monkeypatch):
     write_cell(tmp_path, PAIRS[0], (0.1, 0.9, 0.0), every)
     write_cell(tmp_path, PAIRS[1], (0.7, 0.3, 0.0), {**every, "c": "undecided"})
     write_cell(tmp_path, PAIRS[2], None, {"c": "undecided"})
-    return diagnosed.diagnosed("p", [*PAIRS, ["c", "a"]], ["verbosity", "silly"])
+    return diagnosed.diagnosed("p", [*PAIRS, [C, A]], ["verbosity", "silly"])
 
 
 def test_a_row_a_cell_with_dashes_where_nothing_is_known(found, tmp_path):
