@@ -14,7 +14,7 @@ import sys
 from glob import glob
 
 from prefvec import pipeline
-from prefvec.notebooks import find_notebook, parameters_of, source_digest
+from prefvec.notebooks import diagnostic_notebooks, find_notebook, parameters_of, source_digest
 from prefvec.paths import RESULTS, ROOT, pair_name, slug
 from prefvec.profile import Profile
 from prefvec.tasks import load_task, task_file
@@ -26,6 +26,8 @@ MODELS = {slug(name): name for name in PROFILE.models}
 PAIRS = {pair_name(*pair): pair for pair in PROFILE.pairs}
 SOURCES = {source for source, _ in PROFILE.pairs}
 TRAIT_OF = {load_trait(name).name: name for name in PROFILE.traits}
+DIAGNOSED = [load_trait(name).name for name in PROFILE.diagnostics.traits]
+DIAGNOSTICS = diagnostic_notebooks()
 TEX_SOURCES = ["paper_src/tex/main.tex", *sorted(glob("paper_src/tex/sections/*.tex"))]
 DATA = ["data/models.yaml", "data/prompts/questions.yaml", "data/prompts/styles.yaml"]
 
@@ -58,6 +60,18 @@ def stage_of_pair(notebook):
     def of(wildcards):
         source, target = PAIRS[wildcards.pair]
         return parameters(notebook, source=source, target=target, trait=TRAIT_OF[wildcards.trait])
+    return of
+
+
+def diagnostics_of_pair(notebook):
+    """Parameters of a notebook 05: those of the cell, and the profile's `diagnostics`."""
+    declared = parameters_of(find_notebook(notebook))
+    given = {k: v for k, v in PROFILE.diagnostics.model_dump().items() if k in declared}
+
+    def of(wildcards):
+        source, target = PAIRS[wildcards.pair]
+        trait = TRAIT_OF[wildcards.trait]
+        return parameters(notebook, source=source, target=target, trait=trait, **given)
     return of
 
 
@@ -264,6 +278,34 @@ rule adapters:
         RUN
 
 
+for RULE, NOTEBOOK in DIAGNOSTICS.items():
+
+    rule:
+        name:
+            RULE
+        input:
+            models_of_pair,
+            DATA,
+            trait_file,
+            task_files,
+            rules.adapters.output.manifest,
+            code(NOTEBOOK),
+        output:
+            notebook=f"{OUT}/{{pair}}/{{trait}}/notebooks/{NOTEBOOK}.ipynb",
+            manifest=f"{OUT}/{{pair}}/{{trait}}/manifest_{NOTEBOOK.split('_')[0]}.json",
+        params:
+            notebook=NOTEBOOK,
+            source=source_digest(NOTEBOOK),
+            json=diagnostics_of_pair(NOTEBOOK),
+        threads: CORES
+        resources:
+            mem_mb=ask(RULE, "mem_mb"),
+            runtime=ask(RULE, "runtime"),
+            gpu=GPU,
+        shell:
+            RUN
+
+
 rule extensions:
     input:
         models_of_pair,
@@ -294,6 +336,12 @@ rule paper:
         expand(rules.validate.output.manifest, model=MODELS, trait=TRAIT_OF),
         expand(rules.direct_transfer.output.manifest, pair=PAIRS, trait=TRAIT_OF),
         expand(rules.adapters.output.manifest, pair=PAIRS, trait=TRAIT_OF),
+        expand(
+            f"{OUT}/{{pair}}/{{trait}}/manifest_{{number}}.json",
+            pair=PAIRS,
+            trait=DIAGNOSED,
+            number=[name.split("_")[0] for name in DIAGNOSTICS.values()],
+        ),
         expand(rules.extensions.output.manifest, pair=PAIRS),
         TEX_SOURCES,
         "benchmarks/results.json",

@@ -20,8 +20,10 @@ traits: list = ["verbosity"]  # the first is the main one
 
 # %%
 from prefvec.report import cells as all_cells
-from prefvec.report import choice, dashboard, engine, findings, overview, paper
+from prefvec.report import choice, dashboard, diagnosed, engine, findings, overview, paper
 from prefvec.report.run import Run
+from prefvec.report.tables import interval_text
+from prefvec.report.views import plain
 
 run = Run("09_paper", profile)
 study = all_cells.gather(profile, pairs, traits)
@@ -110,6 +112,18 @@ for name, value in paper.counts(cells).items():
 for name, (value, unit, digits) in findings.numbers(found).items():
     run.number(name, value, unit, digits)
 paper.counts(cells)
+
+# %% [markdown]
+# ## Why direct transfer loses effect
+#
+# The verdicts of notebooks 05a to 05c on length (A), basis (B) and layer (C), and each one's share of the loss.
+
+# %%
+reasons = diagnosed.diagnosed(profile, pairs, traits)
+run.table(diagnosed.factorial_table(reasons, interval_text), "factorial", align="llcccrrrr")
+for name, value in diagnosed.numbers(reasons).items():
+    run.number(name, value)
+diagnosed.factorial_table(reasons, plain)
 
 # %% [markdown]
 # ## What the engine costs

@@ -32,6 +32,7 @@ def test_every_notebook_is_there_in_both_forms():
         "02_validate",
         "03_direct_transfer",
         "04_adapters",
+        "05c_layers",
         "08_extensions",
         "09_paper",
     } <= set(ALL)
@@ -52,6 +53,7 @@ def test_defaults_are_the_quick_profile(name):
     declared = parameters_of(NOTEBOOKS / f"{name}.ipynb")
     quick = load_profile("quick")
     expected = {
+        **quick.diagnostics.model_dump(exclude={"traits"}),
         **quick.settings,
         "profile": "quick",
         "source": quick.pairs[0][0],

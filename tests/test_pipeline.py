@@ -1,6 +1,7 @@
 """The pipeline: code is an input, one run at a time, the reader's own pairs."""
 
 import fcntl
+import re
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ import pytest
 
 from prefvec import pipeline
 from prefvec.errors import ConfigError, PrefvecError
+from prefvec.notebooks import diagnostic_notebooks
 from prefvec.paths import CONFIG, ROOT
 from prefvec.profile import load_profile
 from prefvec.traits import TRAITS
@@ -77,6 +79,25 @@ def test_the_library_floors_hold():
                 assert floor_of[other] <= floor_of[part], f"{path.name} imports {other}"
 
 
+def test_diagnostics_run_for_traits_of_the_profile_and_for_the_reader_s_own(tmp_path):
+    paper = load_profile("paper")
+    assert set(paper.diagnostics.traits) == {"verbosity", "formality"}
+    assert pipeline.overridden("paper", None, None, "silly", {}).diagnostics.traits == ["silly"]
+    assert pipeline.overridden("summarise", None, None, "silly", {}).diagnostics.traits == []
+    text = (CONFIG / "smoke.yaml").read_text()
+    path = tmp_path / "own.yaml"
+    for given, message in (
+        ("traits: [honest]", "diagnostics.traits has 'honest', which is not in traits"),
+        ("traits: [verbosity], depths: [0.5, 0.2]", "diagnostics.depths.*rising order"),
+        ("trait: [verbosity]", "diagnostics.trait"),
+    ):
+        path.write_text(re.sub(r"diagnostics: .*", f"diagnostics: {{{given}}}", text))
+        load_profile.cache_clear()
+        with pytest.raises(ConfigError, match=message):
+            load_profile(str(path))
+    load_profile.cache_clear()
+
+
 def test_overrides_make_the_reader_s_own_pairs():
     own = pipeline.overridden(
         "quick", "gpt2-medium", "smollm2-135m-instruct,gemma-3-270m", "silly", {"n_evaluation": 8}
@@ -136,6 +157,7 @@ def test_a_dry_run_says_what_would_run_and_why(tmp_path, monkeypatch):
         "validate",
         "direct_transfer",
         "adapters",
+        *diagnostic_notebooks(),
         "extensions",
         "paper",
         "pdf",

@@ -11,6 +11,7 @@ import pytest
 from prefvec.effects import READ
 from prefvec.errors import ConfigError
 from prefvec.metrics.gold import load_gold
+from prefvec.notebooks import diagnostic_notebooks
 from prefvec.paths import DATA, ROOT, pair_name
 from prefvec.plan import rates as rates_module
 from prefvec.plan import report, shapes
@@ -65,7 +66,7 @@ def committed(paper):
         stage
         for stage in paper
         if stage.answers
-        and stage.rule != "extensions"
+        and stage.rule in ("validate", "direct_transfer", "adapters")
         and (PAPER / stage.name / f"manifest_{stage.notebook}.json").is_file()
         and report.matching_manifest(profile, stage)
     ]
@@ -173,6 +174,32 @@ def test_both_directions_share_the_captures_of_their_models(paper):
     )
     shared = {key for key in there & back if key[2].startswith("alignment")}
     assert {key[1] for key in shared} == {source, target} and len(shared) == 2
+
+
+def test_diagnostics_follow_04_and_leave_to_it_what_it_has_computed(paper):
+    profile = load_profile("paper")
+    found = [s for s in paper if s.rule in diagnostic_notebooks()]
+    cells = len(profile.pairs) * len(profile.diagnostics.traits)
+    assert len(found) == cells * len(diagnostic_notebooks())
+    last = next(s for s in paper if s.rule == "paper")
+    for stage in found:
+        adapters = next(s for s in paper if s.id == f"adapters {stage.name}")
+        assert adapters.id in stage.needs and stage.id in last.needs
+        assert stage.rule in GPU_RULES and stage.whole and stage.answers > 0
+        new = fresh(stage.work, {w.key for w in adapters.work})
+        assert new and not [w for w in new if w.key[0] == "path"]
+
+
+def test_the_map_of_layers_is_counted_pair_by_pair(paper):
+    profile = load_profile("paper")
+    pair, trait = profile.pairs[0], profile.diagnostics.traits[0]
+    stage = next((s for s in paper if s.id == f"layers {pair_name(*pair)}/{trait}"), None)
+    if stage is None:
+        pytest.skip("notebook 05c is not there")
+    n = len(profile.diagnostics.depths)
+    mapped = [w for w in stage.work if w.kind == "generate" and "map" in w.key]
+    assert len(mapped) == 2 * n * n + 2 * n
+    assert {w.rows for w in mapped} == {profile.settings_of(trait)["n_selection"]}
 
 
 def test_the_size_curve_is_the_first_pairs_alone_and_08_waits_for_both_directions(paper):

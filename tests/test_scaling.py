@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from prefvec import pipeline
+from prefvec.notebooks import diagnostic_notebooks
 from prefvec.paths import ROOT, slug
 from prefvec.plan.report import FLOOR_MIB, FLOOR_MINUTES, resources
 from prefvec.profile import load_profile
@@ -62,7 +63,8 @@ def test_every_job_asks_for_memory_time_and_a_gpu_only_where_the_profile_wants_o
     large = run(tmp_path, "--full", "--dry-run", "--cores", "8", "--no-pdf")
     jobs = dict(jobs_of(large.stdout))
     with_gpu = {rule for rule, asked in jobs.items() if asked["gpu"] == "1"}
-    assert with_gpu == {"extract", "validate", "direct_transfer", "adapters", "extensions"}
+    stages = {"extract", "validate", "direct_transfer", "adapters", "extensions"}
+    assert with_gpu == stages | set(diagnostic_notebooks())
     assert int(jobs["architectures"]["mem_mb"]) > 30_000  # an 8B model in float32
 
 

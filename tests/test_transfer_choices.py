@@ -8,7 +8,7 @@ from prefvec.report.choice import mean_efficiency, ranking
 from prefvec.stats import Estimate
 from prefvec.transfer.doses import matched_doses
 from prefvec.transfer.methods import centred_by
-from prefvec.transfer.sites import _best, specific_effects
+from prefvec.transfer.sites import best_cell, specific_effects
 
 
 def answers(effects: dict[tuple[str, int, float], float], collapsed=()) -> pd.DataFrame:
@@ -28,9 +28,9 @@ EFFECTS = {
 
 def test_a_dose_at_which_controls_do_the_same_is_not_chosen():
     cells = specific_effects(answers(EFFECTS), "ridge_concept", -1)
-    strongest = _best(cells, "effect")
+    strongest = best_cell(cells, "effect")
     assert (strongest.layer, strongest.dose) == (5, -2.0)
-    best = _best(cells, "specific")
+    best = best_cell(cells, "specific")
     assert (best.layer, best.dose) == (9, -1.0)
     assert best.specific == pytest.approx(28.0) and best.control == pytest.approx(2.0)
 
@@ -41,13 +41,13 @@ def test_a_dose_that_breaks_the_controls_is_no_evidence():
         ("ridge_concept", 5, 2.0): 8.1, ("shuffled_pairing", 5, 2.0): -40.0, ("random_0", 5, 2.0): -38.0,
     }  # fmt: skip
     cells = specific_effects(answers(broken), "ridge_concept", -1)
-    assert _best(cells, "specific").dose == -1.0
+    assert best_cell(cells, "specific").dose == -1.0
     assert cells.specific.tolist() == pytest.approx(cells.effect.tolist())
 
 
 def test_a_setting_that_collapses_is_not_chosen():
     cells = specific_effects(answers(EFFECTS, collapsed={(9, 1.0)}), "ridge_concept", -1)
-    assert _best(cells, "specific").layer == 5
+    assert best_cell(cells, "specific").layer == 5
 
 
 def test_matched_doses_are_equally_far():

@@ -37,6 +37,12 @@ def find_notebook(name: str) -> Path:
     return found[0]
 
 
+def diagnostic_notebooks() -> dict[str, str]:
+    """The diagnostics' notebooks by the name of their rule: `layers` for `05c_layers`."""
+    found = sorted(path.stem for path in NOTEBOOKS.glob("05*_*.ipynb"))
+    return {stem.split("_", 1)[1]: stem for stem in found}
+
+
 def parameters_of(path: Path) -> dict[str, object]:
     """Names and default values of a notebook's `parameters` cell.
 
@@ -168,6 +174,7 @@ def profile_parameters(path: Path, profile: str, chosen: dict[str, object]) -> d
         str({**declared, **chosen}.get(name, "")) for name in ("source", "target", "trait")
     )
     values = {**used.settings_of(trait), **used.extensions_of(source, target).model_dump()}
+    values |= used.diagnostics.model_dump()
     values |= {"profile": used.name, "traits": list(used.traits)}
     return {**{k: v for k, v in values.items() if k in declared}, **chosen}
 

@@ -65,6 +65,8 @@ def overridden(
         changes["pairs"] = [(a, b) for a in sources for b in chosen if a != b]
     if trait:
         changes["traits"] = [trait]
+        if base.diagnostics.traits:
+            changes["diagnostics"]["traits"] = [trait]
     given = {k: v for k, v in settings.items() if v is not None}
     changes["settings"] = {**base.settings, **given}
     changes["trait_settings"] = {

@@ -105,11 +105,26 @@ class Extensions(_Parameters):
         return values
 
 
+class Diagnostics(_Parameters):
+    """For which traits, in every pair, notebooks 05a to 05c run, and what 05c takes beside the settings."""
+
+    traits: list[str] = Field([], description="traits of the profile; none: no diagnostics")
+    depths: list[float] = Field([0.1, 0.3, 0.5, 0.7, 0.9], min_length=2)
+    n_components: int = Field(16, ge=4, description="first questions of a split, for components")
+
+    @field_validator("depths")
+    @classmethod
+    def _rising(cls, values: list[float]) -> list[float]:
+        if any(not 0 <= v <= 1 for v in values) or sorted(set(values)) != values:
+            raise ValueError("depths must lie in [0, 1] and be in rising order")
+        return values
+
+
 class Profile(BaseModel):
     """A named set of pairs, traits and settings: `config/<name>.yaml`.
 
     `trait_settings` holds what differs for a trait, e.g. shorter answers where length is not measured;
-    `extensions` what notebook 08 takes beside them.
+    `extensions` what notebook 08 takes beside them, `diagnostics` what notebooks 05a to 05c do.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -121,6 +136,7 @@ class Profile(BaseModel):
     settings: dict = {}
     trait_settings: dict[str, dict] = {}
     extensions: Extensions = Extensions()
+    diagnostics: Diagnostics = Diagnostics()
 
     def settings_of(self, trait: str) -> dict:
         """The profile's settings with those of one trait over them."""
@@ -162,6 +178,11 @@ def load_profile(name: str) -> Profile:
     if unused:
         raise ConfigError(
             f"profile {path}: trait_settings of '{unused[0]}', which is not in traits"
+        )
+    unused = [trait for trait in profile.diagnostics.traits if trait not in profile.traits]
+    if unused:
+        raise ConfigError(
+            f"profile {path}: diagnostics.traits has '{unused[0]}', which is not in traits"
         )
     for trait in profile.traits:  # every value checked once, early
         profile.settings_for(*profile.pairs[0], trait)

@@ -1,1 +1,1 @@
-"""Why a transfer falls short: hypotheses that measurements can reject."""
+"""Why transfer loses effect: magnitude, basis or layer, and how much each of them takes."""

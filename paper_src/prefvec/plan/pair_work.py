@@ -31,7 +31,7 @@ def pair_stages(study: Study, fetched: tuple[str, ...]) -> list[Stage]:
     """`direct_transfer` and `adapters` of a pair; fetched: the stages that bring its models."""
     name = f"{pair_name(study.settings.source, study.settings.target)}/{study.trait.name}"
     models = (study.settings.source, study.settings.target)
-    site = _site(study)
+    site = site_work(study)
     out = []
     for rule, notebook, methods in (
         ("direct_transfer", "03", (*DIRECT, UNSCALED)),
@@ -49,13 +49,13 @@ def pair_stages(study: Study, fetched: tuple[str, ...]) -> list[Stage]:
     return out
 
 
-def _fits(study: Study, key: tuple, fits: int) -> Work:
+def fits(study: Study, key: tuple, fits: int) -> Work:
     """So many fits on all rows of the alignment."""
     n = len(study.styles) * len(study.splits["alignment"])
     return Work("ridge", key, study.source.id, fits, n, target_width=study.target.width)
 
 
-def _site(study: Study) -> list[Work]:
+def site_work(study: Study) -> list[Work]:
     """What choosing layer and dose takes: vectors, alignment, λ paths, answers on the selection."""
     work = [vector(study, study.source), vector(study, study.target)]
     kinds = sorted((study.source.prompt.kind, study.target.prompt.kind))
@@ -66,7 +66,7 @@ def _site(study: Study) -> list[Work]:
     conditions: Conditions = [(("unsteered",), None)]
     for source, target in study.layer_pairs():
         key = ("path", study.source.id, study.target.id, source, target, study.trait.name)
-        work.append(_fits(study, key, PATH_FITS))
+        work.append(fits(study, key, PATH_FITS))
         conditions += [
             ((method, "site", study.source.id, target, dose), target)
             for method in SITE_METHODS
@@ -75,7 +75,7 @@ def _site(study: Study) -> list[Work]:
     return work + swept(study, study.target, conditions, "selection")
 
 
-def _references(study: Study) -> list[str]:
+def references(study: Study) -> list[str]:
     """Directions that do not depend on the source."""
     return ["oracle", *(f"random_{i}" for i in range(study.settings.n_random))]
 
@@ -83,10 +83,10 @@ def _references(study: Study) -> list[str]:
 def _steered(study: Study, doses: dict[str, list]) -> Conditions:
     """Conditions of `evaluate`: doses by method. Which layer is chosen is not known before the run: the
     deepest candidate stands for it in the costs."""
-    layer, references = study.layers_of(study.target)[-1], _references(study)
+    layer, unmapped = study.layers_of(study.target)[-1], references(study)
     conditions: Conditions = [(("unsteered",), None)]
     for method, steps in doses.items():
-        shared = () if method in references else (study.source.id,)
+        shared = () if method in unmapped else (study.source.id,)
         conditions += [((method, *shared, dose), layer) for dose in steps]
     return conditions
 
@@ -96,7 +96,7 @@ def _evaluation(
 ) -> tuple[list[Work], int]:
     """Answers on the evaluation split, and how many rows their file has; `also`: methods with one more
     dose."""
-    doses = {m: study.settings.doses[-1:] for m in (*_references(study), *methods)}
+    doses = {m: study.settings.doses[-1:] for m in (*references(study), *methods)}
     doses |= {method: study.settings.doses for method in curve}
     doses |= {m: [*doses[m], "at equal KL"] for m in also}
     conditions = _steered(study, doses)
@@ -108,7 +108,7 @@ def _evaluation(
 def _matched(study: Study) -> list[str]:
     """Methods with a dose of their own at equal KL, which takes two doses to know."""
     several = len(study.settings.doses) > 1
-    return [*MATCHED, *_references(study)[1 : 1 + MATCHED_RANDOM]] if several else []
+    return [*MATCHED, *references(study)[1 : 1 + MATCHED_RANDOM]] if several else []
 
 
 def _maps(study: Study, name: str) -> list[Work]:
@@ -117,8 +117,8 @@ def _maps(study: Study, name: str) -> list[Work]:
     others = [vector(study, model, trait) for trait in other_traits(study) for model in models]
     return [
         *others,
-        _fits(study, ("maps", name), len(FITTED)),
-        _fits(study, ("path within", name), PATH_FITS),
+        fits(study, ("maps", name), len(FITTED)),
+        fits(study, ("path within", name), PATH_FITS),
     ]
 
 
@@ -126,13 +126,13 @@ def _choice(study: Study) -> list[Work]:
     """Answers on the questions by which methods are compared."""
     if not study.splits["choice"]:
         return []
-    doses = {m: study.settings.doses[-1:] for m in (*_references(study), *LEARNED)}
+    doses = {m: study.settings.doses[-1:] for m in (*references(study), *LEARNED)}
     return swept(study, study.target, _steered(study, doses), "choice")
 
 
 def _forced(study: Study, name: str) -> list[Work]:
     """Given answers under steering: distances in KL by dose, and for honesty true and false statements."""
-    methods, target = [*_references(study), *MATCHED], study.target
+    methods, target = [*references(study), *MATCHED], study.target
     plain = [len(study.plain_prompt(target, q)) for q in study.splits["selection"]]
     times = len(methods) * len(study.settings.doses) + 1
     rows = times * len(plain)

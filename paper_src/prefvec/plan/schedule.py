@@ -5,7 +5,9 @@ from typing import NamedTuple
 from prefvec.plan.costs import Costs
 from prefvec.plan.counting import Stage
 
-GPU_RULES = ("extract", "validate", "direct_transfer", "adapters", "extensions")
+GPU_RULES = (
+    "extract", "validate", "direct_transfer", "adapters", "magnitude", "basis", "layers", "extensions",
+)  # fmt: skip
 
 
 class Scheduled(NamedTuple):

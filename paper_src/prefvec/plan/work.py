@@ -6,6 +6,7 @@ real run. What two stages both need has the same key, and whoever comes first co
 
 from prefvec.paths import slug
 from prefvec.plan.counting import Stage
+from prefvec.plan.diagnostic_work import diagnostic_stages
 from prefvec.plan.extended import extension_stage
 from prefvec.plan.model_work import model_stages
 from prefvec.plan.pair_work import pair_stages
@@ -30,7 +31,10 @@ def stages(profile: Profile, pool: OutlinePool, pdf: bool = True) -> list[Stage]
             found += model_stages(Study(chosen, pool), fetched[name])
         for source, target in profile.pairs:
             study = Study(profile.settings_for(source, target, trait), pool)
-            found += pair_stages(study, (fetched[source], fetched[target]))
+            cell = pair_stages(study, (fetched[source], fetched[target]))
+            found += cell
+            if trait in profile.diagnostics.traits:
+                found += diagnostic_stages(study, profile.diagnostics, cell[-1])
     for pair in profile.pairs:
         found.append(extension_stage(profile, pair, pool, tuple(fetched[name] for name in pair)))
     notebooks = tuple(stage.id for stage in found if stage.notebook)

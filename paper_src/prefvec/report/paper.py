@@ -204,9 +204,13 @@ def write_tex(profile: str, pairs: list[list[str]], traits: list[str]) -> tuple[
         "profile": profile,
     }
     numbers |= main | {k: {**words, "value": v} for k, v in named.items()}
-    extended = _extended(profile, pairs[0])
+    switches = {
+        "extensions": ("extended", _extended(profile, pairs[0])),
+        "diagnostics": ("diagnosed", _diagnosed(profile, pairs[0], traits[0])),
+    }
+    left_out = [name for name, (_, there) in switches.items() if not there]
     sources = sorted([TEX / "main.tex", *(TEX / "sections").glob("*.tex")])
-    sources = [path for path in sources if extended or path.name != "extensions.tex"]
+    sources = [path for path in sources if path.stem not in left_out]
     used = number_files.check_uses(numbers, sources)
     number_files.write_tex(numbers, GENERATED / "numbers.tex")
     for folder in (RESULTS / profile, folders[0], folders[0].parent):
@@ -218,7 +222,9 @@ def write_tex(profile: str, pairs: list[list[str]], traits: list[str]) -> tuple[
         FIGURES / profile / slug(pairs[0][0]) / traits[0],
     ]
     paths = "".join(f"{{{_relative(root)}/}}" for root in roots)
-    switch = f"\\newif\\ifextended\n\\extended{str(extended).lower()}\n"
+    switch = "".join(
+        f"\\newif\\if{name}\n\\{name}{str(there).lower()}\n" for name, there in switches.values()
+    )
     write_text(
         GENERATED / "figures.tex",
         f"% Written by notebooks/09_paper.\n\\graphicspath{{{paths}}}\n{switch}",
@@ -230,6 +236,12 @@ def _extended(profile: str, pair: list[str]) -> bool:
     """Has notebook 08 run for the main pair, with nothing left out? Else its section is left out."""
     manifest = RESULTS / profile / pair_name(*pair) / "manifest_08.json"
     return manifest.exists() and not read_json(manifest)["missing"]
+
+
+def _diagnosed(profile: str, pair: list[str], trait: str) -> bool:
+    """Have all notebooks 05 run for the main pair and trait? Else their section is left out."""
+    folder = pair_folder(profile, pair, trait)
+    return all((folder / f"manifest_{number}.json").exists() for number in ("05a", "05b", "05c"))
 
 
 def _relative(path: Path) -> str:

@@ -4,6 +4,8 @@ By the function a depth is said to have, by proportional depth, by linear CKA of
 alignment prompts, and by how well the target's own vector steers it.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -28,17 +30,21 @@ def linear_cka(x: np.ndarray, y: np.ndarray) -> float:
 
 def layer_cka(study: Study) -> pd.DataFrame:
     """CKA on the alignment prompts of every candidate source layer (rows) with every candidate target
-    layer (columns). Rows that share a style or question are not independent: it compares layers, and
-    is no test."""
-    source, target = (
-        {layer: gram(rows) for layer, rows in sorted(side.items())}
-        for side in (study.alignment.source, study.alignment.target)
-    )
-    values = [[cka_of_grams(k, m) for m in target.values()] for k in source.values()]
+    layer (columns)."""
+    return cka_frame(study, study.alignment.source, study.alignment.target)
+
+
+def cka_frame(
+    study: Study, source: Mapping[int, np.ndarray], target: Mapping[int, np.ndarray]
+) -> pd.DataFrame:
+    """CKA of each source layer's rows `[n, d_source]` with each target layer's `[n, d_target]`. Rows that
+    share a style or question are not independent: it compares layers, and is no test."""
+    grams = [{k: gram(rows) for k, rows in sorted(side.items())} for side in (source, target)]
+    values = [[cka_of_grams(k, m) for m in grams[1].values()] for k in grams[0].values()]
     return pd.DataFrame(
         values,
-        index=pd.Index(source, name=f"layer of {study.settings.source}"),
-        columns=pd.Index(target, name=f"layer of {study.settings.target}"),
+        index=pd.Index(grams[0], name=f"layer of {study.settings.source}"),
+        columns=pd.Index(grams[1], name=f"layer of {study.settings.target}"),
     )
 
 

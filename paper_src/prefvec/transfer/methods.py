@@ -34,7 +34,11 @@ class Maps(NamedTuple):
 
 def reference_directions(study: Study, layer: int) -> dict[str, np.ndarray]:
     """The oracle (the target's own vector) and norm-matched random directions at a layer."""
-    own = study.vector(study.target).at(layer)
+    return references_of(study, study.vector(study.target).at(layer))
+
+
+def references_of(study: Study, own: np.ndarray) -> dict[str, np.ndarray]:
+    """The same for the target's own vector `[d_target]` at a layer."""
     out = {ORACLE: own}
     for i in range(study.settings.n_random):
         generator = np.random.default_rng([study.settings.seed, i, len(own)])

@@ -27,7 +27,7 @@ def validate(study: Study, loaded: LoadedModel) -> tuple[pd.DataFrame, dict]:
         for dose in study.settings.doses
     ]
     table = sweep(study, loaded, conditions, "selection")
-    best = _best(_cells(table, "own", sign), "effect")
+    best = best_cell(_cells(table, "own", sign), "effect")
     choice = {
         "layer": int(best.layer),
         "dose": float(abs(best.dose)),
@@ -70,7 +70,7 @@ def choose_site(study: Study) -> tuple[Site, pd.DataFrame]:
         ]
     table = sweep(study, study.target, conditions, "selection")
     cells = specific_effects(table, "ridge_concept", sign)
-    best = _best(cells, "specific")
+    best = best_cell(cells, "specific")
     source_layer = {target: source for source, target in study.layer_pairs()}
     return Site(source_layer[int(best.layer)], int(best.layer), abs(float(best.dose))), cells
 
@@ -95,7 +95,9 @@ def _cells(table: pd.DataFrame, method: str, sign: int) -> pd.DataFrame:
     return cells.assign(effect=sign * (cells.score - base))
 
 
-def _best(cells: pd.DataFrame, by: str) -> pd.Series:
+def best_cell(cells: pd.DataFrame, by: str) -> pd.Series:
+    """The row with the largest value of a column among those with at most 10 % collapsed answers (column
+    `collapse`), or with the least collapse if there is none."""
     coherent = cells[cells.collapse <= MAX_COLLAPSE]
     if coherent.empty:
         coherent = cells[cells.collapse == cells.collapse.min()]

@@ -1,0 +1,86 @@
+"""What notebooks 05a to 05c concluded, over all cells: for the paper's section on diagnostics."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from prefvec.diagnostics.factorial import FACTORS
+from prefvec.paths import slug
+from prefvec.report.cells import arrow, pair_folder
+from prefvec.report.layer_figures import FACTOR_NAMES
+from prefvec.stats import Estimate, mean_ci
+from prefvec.store import read_json
+
+HYPOTHESES = {"a": "magnitude", "b": "basis", "c": "layer"}
+VERDICTS = ("supported", "rejected", "undecided")
+COUNTED = {
+    "effect": "raw",
+    "beyond_random": "beyond",
+}  # fields of the factorial file, and their keys
+
+
+def diagnosed(profile: str, pairs: Sequence, traits: Sequence[str]) -> list[dict]:
+    """One record a cell that has a factorial file: source, target, trait, factorial (its content) and
+    the hypotheses' verdicts by letter, for those that ran."""
+    out = []
+    for pair in pairs:
+        for trait in traits:
+            folder = pair_folder(profile, pair, trait)
+            name = f"{slug(pair[0])}_to_{slug(pair[1])}_{slug(trait)}.json"
+            if not (folder / f"factorial_{name}").exists():
+                continue
+            files = {h: folder / f"hypothesis_{h}_{name}" for h in HYPOTHESES}
+            out.append(
+                {
+                    "source": pair[0], "target": pair[1], "trait": trait,
+                    "factorial": read_json(folder / f"factorial_{name}"),
+                    "verdicts": {
+                        h: read_json(path)["conclusion"]["verdict"]
+                        for h, path in files.items()
+                        if path.exists()
+                    },
+                }
+            )  # fmt: skip
+    return out
+
+
+def factorial_table(cells: Sequence[dict], show: Callable) -> pd.DataFrame:
+    """The verdicts on the three hypotheses, and the loss of direct transfer with its shares, by cell."""
+    rows = []
+    for cell in cells:
+        part = cell["factorial"]["effect"]
+        rows.append(
+            {
+                "pair": arrow(cell["source"], cell["target"]),
+                "trait": cell["trait"],
+                **{h.upper(): cell["verdicts"].get(h, "--") for h in HYPOTHESES},
+                "loss": show(_estimate(part["loss"]), 1),
+                **{FACTOR_NAMES[f]: show(_estimate(part["shares"][f]), 2) for f in FACTORS},
+            }
+        )
+    columns = ["pair", "trait", *(h.upper() for h in HYPOTHESES), "loss", *FACTOR_NAMES.values()]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def numbers(cells: Sequence[dict], seed: int = 0) -> dict[str, int | Estimate]:
+    """Counts of verdicts and of main factors, and mean shares with intervals over the cells in which
+    they are defined, by number key."""
+    out: dict[str, int | Estimate] = {"diagnosed.n": len(cells)}
+    for letter in HYPOTHESES:
+        found = [cell["verdicts"][letter] for cell in cells if letter in cell["verdicts"]]
+        for verdict in VERDICTS:
+            out[f"diagnosed.{letter}.{verdict}"] = found.count(verdict)
+    for field, key in COUNTED.items():
+        parts = [cell["factorial"][field] for cell in cells]
+        known = [part for part in parts if part["main"]]
+        out[f"diagnosed.{key}.defined"] = len(known)
+        for factor in FACTORS:
+            shares = np.array([part["shares"][factor][0] for part in known], float)
+            out[f"diagnosed.{key}.main.{factor}"] = sum(part["main"] == factor for part in known)
+            out[f"diagnosed.{key}.{factor}"] = mean_ci(shares, seed)
+    return out
+
+
+def _estimate(values: Sequence[float | None]) -> Estimate:
+    return Estimate(*(np.nan if v is None else float(v) for v in values))
