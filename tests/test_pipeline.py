@@ -60,7 +60,16 @@ def test_the_library_floors_hold():
         2: ("batching", "cache", "activations", "steering"),
         3: ("prefill", "vectors", "generation"),
         4: ("adapters", "metrics"),
-        5: ("study", "summaries", "transfer", "effects", "extraction", "validation"),
+        5: (
+            "study",
+            "summaries",
+            "transfer",
+            "effects",
+            "extraction",
+            "validation",
+            "judge",
+            "blackbox",
+        ),
         6: ("report", "plan", "cli", "pipeline", "notebooks"),
     }
     floor_of = {name: floor for floor, names in floors.items() for name in names}
