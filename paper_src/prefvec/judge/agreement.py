@@ -50,7 +50,8 @@ def length_regressed(scores: np.ndarray, texts: Sequence[str]) -> np.ndarray:
     spread = float((centred[there] ** 2).sum())
     if spread == 0:
         return scores
-    return scores - centred * float((centred[there] * scores[there]).sum()) / spread
+    plain = scores - centred * float((centred[there] * scores[there]).sum()) / spread
+    return plain.round(9)  # a score that is all length leaves ties, not rounding errors
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray, seed: int = 0) -> Estimate:
@@ -127,6 +128,12 @@ def fitness(gold: pd.DataFrame, seed: int = 0) -> Fitness:
         length_bias=rank_correlation(within.to_numpy(), length.to_numpy(), seed),
         missing=float(gold.score.isna().mean()),
     )
+
+
+def unmeasured(rubric: Rubric) -> Fitness:
+    """A judge of unknown quality, for want of labelled texts: unfit."""
+    unknown = Estimate(np.nan, np.nan, np.nan)
+    return Fitness(rubric.name, 0, unknown, unknown, unknown, 0.0)
 
 
 def coherence_rubric() -> Rubric:
