@@ -12,14 +12,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
+
 from prefvec.errors import EndpointError
 from prefvec.models.fetch import gguf_file
 from prefvec.models.registry import resolve
 from prefvec.store import file_sha256
 
 WORKER = Path(__file__).with_name("worker.py")
-START_SECONDS = 9.0
-SECONDS_PER_GIB = 10.0  # above the first one: a large file takes longer to map and read
+QUIET_SECONDS = 9.0  # without an answer or any work done: it hangs
+LONGEST_START = 600.0
 
 
 class LocalServer(NamedTuple):
@@ -45,20 +47,17 @@ def llama_server(
     context: int = 2048,
     parallel: int = 2,
     threads: int | None = None,
-    start_seconds: float | None = None,
+    quiet_seconds: float = QUIET_SECONDS,
 ) -> Iterator[LocalServer]:
     """Serve a model's GGUF file on a free port of the loopback interface; stopped on leaving.
 
     name: an id of data/models.yaml with a GGUF source, or the path of a .gguf file; context: tokens
-    a request; parallel: requests at once; start_seconds: wait at most (default 9 s, and 10 s a GiB
-    above one).
-    Raises EndpointError with llama.cpp's last words if it does not start in time.
+    a request; parallel: requests at once; quiet_seconds: how long it may neither answer nor work.
+    Raises EndpointError with llama.cpp's last words if it does not start.
     """
     file = gguf_file(resolve(name))
     if not file.is_file():
         raise EndpointError(f"GGUF file {file} does not exist: check the path of model '{name}'")
-    extra = SECONDS_PER_GIB * max(0.0, file.stat().st_size / 2**30 - 1)
-    wait = start_seconds or START_SECONDS + extra
     given = {
         "path": str(file),
         "context": context,
@@ -72,19 +71,20 @@ def llama_server(
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment,
         )  # fmt: skip
         try:
-            address = _address(process, wait)
+            address = _address(process, quiet_seconds)
             if address is None:
                 raise EndpointError(
-                    f"llama.cpp did not start with {file.name} within {wait:.0f} s"
-                    f"{_last_words(log)}: check that the file is a GGUF model"
+                    f"llama.cpp did not start with {file.name}{_last_words(log)}: check that the "
+                    "file is a GGUF model that the memory can hold"
                 )
             yield LocalServer(f"{address}/v1", name, local_identity(name, file))
         finally:
             _stop(process)
 
 
-def _address(process: subprocess.Popen, wait: float) -> str | None:
-    """The line that the worker prints once it serves; None if it ends before or takes too long."""
+def _address(process: subprocess.Popen, quiet: float) -> str | None:
+    """The line that the worker prints once it serves; None if it ends before, or hangs: on a busy
+    machine a large file takes long, but the worker's processor time grows."""
     lines: list[str] = []
 
     def read() -> None:
@@ -96,9 +96,16 @@ def _address(process: subprocess.Popen, wait: float) -> str | None:
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
-    until = time.monotonic() + wait
-    while reader.is_alive() and time.monotonic() < until:
+    started = moved = time.monotonic()
+    worked = 0.0
+    while reader.is_alive() and time.monotonic() - started < LONGEST_START:
         reader.join(0.05)
+        with suppress(psutil.Error):
+            spent = sum(psutil.Process(process.pid).cpu_times()[:2])
+            if spent > worked:
+                worked, moved = spent, time.monotonic()
+        if time.monotonic() - moved > quiet:
+            break
     return lines[0] if lines else None
 
 
