@@ -2,6 +2,7 @@
 
 import ctypes
 import platform
+import struct
 import sys
 
 import gguf
@@ -89,14 +90,6 @@ def test_what_does_not_fit_is_refused(llama, tmp_path):
         import_control_vector(mine, llama)
 
 
-class _String(ctypes.Structure):
-    _fields_ = [("data", ctypes.c_char_p), ("size", ctypes.c_size_t), ("own", ctypes.c_char * 16)]
-
-
-class _Info(ctypes.Structure):
-    _fields_ = [("strength", ctypes.c_float), ("name", _String)]
-
-
 class _Vector(ctypes.Structure):
     _fields_ = [("begin", ctypes.c_void_p), ("end", ctypes.c_void_p), ("room", ctypes.c_void_p)]
 
@@ -114,8 +107,10 @@ def test_llama_cpp_s_own_reader_takes_the_file(llama, tmp_path):
 
     vector = vector_of(llama, [1, 3])
     path = export_control_vector(vector, tmp_path / "v.gguf", llama)
-    name = str(path).encode()
-    info = _Info(0.5, _String(name, len(name)))
+    name = ctypes.create_string_buffer(str(path).encode())
+    strength = struct.unpack("I", struct.pack("f", 0.5))[0]
+    # {float strength; std::string name}: the string is a pointer, a length and 16 bytes of its own
+    info = (ctypes.c_uint64 * 5)(strength, ctypes.addressof(name), len(str(path)))
     start = ctypes.addressof(info)
     load = ctypes.CDLL(
         xllamacpp.__file__
