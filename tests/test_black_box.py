@@ -1,8 +1,12 @@
 """Parameter modulation: what reaches a black box and what cannot."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from bad_server import bad_server
+from prefvec.blackbox import sweep
 from prefvec.blackbox.modulation import (
     Sampling,
     logit_bias,
@@ -10,6 +14,9 @@ from prefvec.blackbox.modulation import (
     same_length,
     shuffled_direction,
 )
+from prefvec.judge.endpoint import Endpoint
+from prefvec.judge.replies import Replies
+from prefvec.traits import load_trait
 
 VECTOR = np.random.default_rng(0).normal(size=64).astype(np.float32)
 VECTOR *= 4 / np.linalg.norm(VECTOR)
@@ -54,3 +61,28 @@ def test_the_request_is_the_server_s_dialect():
     assert (local["temperature"], local["top_p"], local["repeat_penalty"], local["seed"]) == (0.9, 0.95, 1.2, 3)  # fmt: skip
     other = sampling.ask("Why?", "", 9, 3, False).body()
     assert "repeat_penalty" not in other and other["frequency_penalty"] == pytest.approx(0.2)
+
+
+def test_a_sweep_pairs_questions_counts_losses_and_sends_equal_requests_once(store):
+    def score(loaded, questions, texts, n_tokens, limit):
+        return np.array([float(text) for text in texts])
+
+    study = SimpleNamespace(trait=load_trait("verbosity"), target=None, score=score)
+    questions = [f"item-{i}" for i in range(3)]
+    vectors = {"own vector": VECTOR, "direction shuffled": shuffled_direction(VECTOR)}
+    rows, asks = sweep.plan(
+        study, questions, vectors, [0.1], {2.0: {5: 2.0}}, 0.7, 9, [0], local=True
+    )
+    assert len(rows) == len(asks) == 15
+    assert asks[-1].body()["logit_bias"] == {"5": 2.0}
+    with bad_server({1: [400]}) as server:
+        endpoint = Endpoint(server.url, "m", Replies(store), parallel=1, send_key=False)
+        table = sweep.ask_all(endpoint, study, rows, asks, 9)
+        assert dict(server.seen) == {0: 4, 1: 4, 2: 4}  # the two vectors share their requests
+    told = [body["messages"][0]["content"] for body in server.bodies]
+    assert told.count(study.trait.instructions[0].negative) == 3
+    found = sweep.effects(table, -1).set_index("condition")
+    assert found.n.to_dict() == {"unmodulated": 2, "instruction": 2, "own vector": 2, "direction shuffled": 2, "logit bias": 2}  # fmt: skip
+    assert found.lost["unmodulated"] == 1 and found.lost["own vector"] == 0
+    assert found.effect["own vector"].value == 0
+    assert sweep.identical_share(table, "own vector", "direction shuffled") == 1
