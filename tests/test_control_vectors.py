@@ -1,8 +1,8 @@
 """Control vectors: the file's format both ways, and what llama.cpp makes of it on the real model."""
 
-import ctypes
+import json
 import platform
-import struct
+import subprocess
 import sys
 
 import gguf
@@ -90,12 +90,27 @@ def test_what_does_not_fit_is_refused(llama, tmp_path):
         import_control_vector(mine, llama)
 
 
-class _Vector(ctypes.Structure):
+READER = """
+import ctypes, json, struct, sys
+from xllamacpp import xllamacpp
+
+class Vector(ctypes.Structure):
     _fields_ = [("begin", ctypes.c_void_p), ("end", ctypes.c_void_p), ("room", ctypes.c_void_p)]
 
+class Data(ctypes.Structure):
+    _fields_ = [("width", ctypes.c_int), ("values", Vector)]
 
-class _Data(ctypes.Structure):
-    _fields_ = [("width", ctypes.c_int), ("values", _Vector)]
+load = ctypes.CDLL(xllamacpp.__file__)._Z26common_control_vector_loadRKSt6vectorI31common_control_vector_load_infoSaIS0_EE
+load.restype = Data
+name = ctypes.create_string_buffer(sys.argv[1].encode())
+strength = struct.unpack("I", struct.pack("f", 0.5))[0]
+# {float strength; std::string name}; in the wheel's C++ library a string is one pointer
+info = (ctypes.c_uint64 * 2)(strength, ctypes.addressof(name))
+start = ctypes.addressof(info)
+found = load(ctypes.byref(Vector(start, start + 16, start + 16)))
+count = (found.values.end - found.values.begin) // 4
+print(json.dumps([found.width, list((ctypes.c_float * count).from_address(found.values.begin))]))
+"""
 
 
 @pytest.mark.skipif(
@@ -103,25 +118,13 @@ class _Data(ctypes.Structure):
     reason="calls a C++ function by the x86-64 Linux convention",
 )
 def test_llama_cpp_s_own_reader_takes_the_file(llama, tmp_path):
-    from xllamacpp import xllamacpp
-
     vector = vector_of(llama, [1, 3])
     path = export_control_vector(vector, tmp_path / "v.gguf", llama)
-    name = ctypes.create_string_buffer(str(path).encode())
-    strength = struct.unpack("I", struct.pack("f", 0.5))[0]
-    # {float strength; std::string name}: the string is a pointer, a length and 16 bytes of its own
-    info = (ctypes.c_uint64 * 5)(strength, ctypes.addressof(name), len(str(path)))
-    start = ctypes.addressof(info)
-    load = ctypes.CDLL(
-        xllamacpp.__file__
-    )._Z26common_control_vector_loadRKSt6vectorI31common_control_vector_load_infoSaIS0_EE
-    load.restype = _Data
-    end = start + ctypes.sizeof(info)
-    found = load(ctypes.byref(_Vector(start, end, end)))
-    assert found.width == llama.width
-    count = (found.values.end - found.values.begin) // 4
-    values = np.ctypeslib.as_array((ctypes.c_float * count).from_address(found.values.begin))
-    rows = values.reshape(-1, llama.width)  # row i is block i + 1
+    done = subprocess.run([sys.executable, "-c", READER, str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    width, values = json.loads(done.stdout)
+    assert width == llama.width
+    rows = np.array(values).reshape(-1, width)  # row i is block i + 1
     assert np.allclose(rows[0], 0.5 * vector.at(1)) and np.allclose(rows[2], 0.5 * vector.at(3))
     assert not rows[1].any()
 

@@ -197,11 +197,12 @@ class Endpoint:
         """(reply, reason of a failure, seconds to wait at least before another try; None: no use)."""
         import openai
 
+        body = one.body()
+        own = {name: body.pop(name) for name, _ in one.options}  # may be no field of OpenAI's
         try:
             raw = self._client.chat.completions.with_raw_response.create(
-                model=self.model, **one.body()
+                model=self.model, **body, extra_body=own
             )
-            return parse_reply(raw.http_response.json()), "", None
         except openai.APITimeoutError:
             return None, "timeout", 0.0
         except openai.APIConnectionError:
@@ -219,7 +220,9 @@ class Endpoint:
                 ) from None
             again = status in (408, 409, 429) or status >= 500
             return None, f"http {status}", retry_after(error.response) if again else None
-        except (openai.OpenAIError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        try:
+            return parse_reply(raw.http_response.json()), "", None
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
             return None, "malformed reply", 0.0
 
 
