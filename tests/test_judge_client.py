@@ -79,7 +79,7 @@ def test_waits_grow_without_retry_after(store):
     with bad_server({0: [429] * 4}) as server:
         endpoint(server, store, wait=0.1).ask(asks(1))
         gaps = [b - a for a, b in zip(server.times[0], server.times[0][1:], strict=False)]
-    assert len(gaps) == 4 and gaps[3] > 0.4 > 0.2 > gaps[0]  # at least 0.1 · 2³ · ½; at most 0.1
+    assert len(gaps) == 4 and gaps[2] >= 0.2 and gaps[3] >= 0.4  # at least 0.1 · 2ⁿ · ½
 
 
 def test_equal_requests_are_sent_once_and_answered_each(store):
