@@ -64,7 +64,7 @@ def test_the_library_floors_hold():
         4: ("adapters", "metrics"),
         5: (
             "study", "summaries", "transfer", "effects", "extraction", "validation", "diagnostics",
-            "families", "screen",
+            "families", "screen", "judge", "blackbox",
         ),
         6: ("report", "plan", "cli", "pipeline", "notebooks"),
     }  # fmt: skip

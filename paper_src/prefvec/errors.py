@@ -35,3 +35,9 @@ class VectorError(PrefvecError):
 
 class ReportError(PrefvecError):
     """A number, table or figure of the paper has no source, or two."""
+
+
+class EndpointError(PrefvecError):
+    """A server of text (a judge, a black box) can't be reached, started or used."""
+
+    exit_code = 3

@@ -1,0 +1,140 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 07 · Black box: what of a vector reaches a model that is only asked
+#
+# A model without accessible activations can't be given a vector. It has been proposed to turn the vector
+# into sampling parameters: temperature = base + 0.1 · ‖v‖ · coefficient, top_p and repetition penalty from
+# the coefficient's sign.
+#
+# **Claim.** Only the vector's length gets through. A vector with its entries shuffled, or a wrong trait's of
+# the same length, gives the *same* parameters and, with the same seed, the same answers: parameter
+# modulation carries no information about a direction, whatever effect it has.
+#
+# Two doors are open to a reader of the vector: an instruction in words, which needs no vector, and a logit
+# bias from the vector's read-out through the unembedding, which keeps part of its direction.
+
+# %% tags=["parameters"]
+profile: str = "quick"  # folder of data/results that notebook 04 wrote
+source: str = "qwen2.5-coder-0.5b-instruct"  # the pair whose cell is read: its source
+target: str = "smollm2-135m-instruct"  # its target, whose own vector is used
+trait: str = "verbosity"  # built-in trait, or path of a trait file
+seed: int = 0  # shuffling, bootstrap
+box_model: str = (
+    "smollm2-135m-instruct"  # GGUF model of the registry, .gguf path, or an API's model
+)
+box_url: str = ""  # base URL of an OpenAI-compatible server; empty: llama.cpp on this machine
+box_requests: int = 1000  # budget: requests, retries included
+coefficients: list = [-0.2, -0.1, 0.1, 0.2]  # of the modulation
+biases: list = [-4.0, -2.0, 2.0, 4.0]  # logit bias of the strongest token, nats
+n_biased: int = 200  # tokens that get a bias
+n_asked: int = 5  # evaluation questions
+n_seeds: int = 1  # answers a question and condition
+base_temperature: float = 0.7  # temperature at coefficient 0
+limit: int = 48  # limit of an answer, tokens
+
+# %%
+from contextlib import nullcontext
+
+from prefvec.blackbox import sweep
+from prefvec.blackbox.modulation import logit_bias, modulated, same_length, shuffled_direction
+from prefvec.judge.budget import Budget
+from prefvec.judge.endpoint import Endpoint
+from prefvec.judge.replies import Replies
+from prefvec.judge.server import LocalServer, llama_server
+from prefvec.metrics.trait import UNITS
+from prefvec.report import blackbox_views, views
+from prefvec.report.run import Run
+from prefvec.transfer.saved import load_cell
+
+cell = load_cell(profile, source, target, trait)
+study, layer = cell.study, cell.site.layer_target
+run = Run.of_pair("07_black_box", study)
+own = study.vector(study.target).at(layer)
+wrong = study.vector(study.target, study.control_trait).at(layer)
+vectors = {
+    "own vector": own,
+    "direction shuffled": shuffled_direction(own, seed),
+    "wrong trait": same_length(wrong, own),
+}
+{name: [modulated(v, c, base_temperature) for c in coefficients] for name, v in vectors.items()}
+
+# %% [markdown]
+# The parameters are equal row by row, so the requests are too: nothing below can tell the three apart, and
+# equal requests are sent once.
+#
+# ## The vector's read-out
+#
+# What the vector writes into the next-token distribution if it reached the unembedding as it is.
+
+# %%
+unembedding = study.target.model.get_output_embeddings().weight.float().cpu().numpy()
+readout = {b: logit_bias(own, unembedding, b, n_biased) for b in biases}
+ranked = sorted(logit_bias(own, unembedding, 1.0, n_biased).items(), key=lambda pair: pair[1])
+decode = study.target.tokenizer.decode
+{
+    "pushed down": [decode([i]) for i, _ in ranked[:12]],
+    "pushed up": [decode([i]) for i, _ in ranked[:-13:-1]],
+}
+
+# %% [markdown]
+# ## Asking
+
+# %%
+questions = study.splits["evaluation"][:n_asked]
+local = not box_url
+rows, asks = sweep.plan(
+    study, questions, vectors, coefficients, readout, base_temperature, limit, range(n_seeds), local
+)
+remote = nullcontext(LocalServer(box_url, box_model, {"url": box_url}))
+with llama_server(box_model) if local else remote as server:
+    endpoint = Endpoint(
+        server.base_url, box_model, Replies(study.store), server.identity, Budget(box_requests),
+        parallel=2, send_key=not local,
+    )  # fmt: skip
+    answers = sweep.ask_all(endpoint, study, rows, asks, limit)
+endpoint.replies.record(run.folder / "black_box_replies.jsonl")
+endpoint.losses
+
+# %% [markdown]
+# ## What it does
+
+# %%
+found = sweep.effects(answers, study.trait.sign, seed)
+run.table(blackbox_views.effect_table(found, latex=True), "black_box", align="lrrrr")
+blackbox_views.effect_table(found)
+
+# %%
+unit = f"effect ({UNITS[study.trait.measure]}, towards the steered pole)"
+run.figure(
+    blackbox_views.sweep_figure(found, unit, f"{box_model}, {study.trait.name}"), "black_box"
+)
+
+# %%
+same = {
+    other: sweep.identical_share(answers, "own vector", other)
+    for other in ("direction shuffled", "wrong trait")
+}
+print("answers equal word for word to the own vector's:", same)
+
+# %% [markdown]
+# Temperature, top_p and the repetition penalty may change how long or how odd an answer is. Since the
+# shuffled vector and the wrong trait do the same, that is an effect of the sampler, not of the preference.
+
+# %%
+run.number("black_box", box_model)
+for row in found.to_dict("records"):
+    if row["condition"] != sweep.PLAIN:
+        key = f"effect.{row['condition'].replace(' ', '_')}"
+        run.number(key if row["coefficient"] == 0 else f"{key}.{row['coefficient']:g}", row["effect"], digits=1)  # fmt: skip
+for other, share in same.items():
+    run.number(f"identical.{other.replace(' ', '_')}", share, "%", digits=0)
+run.number("lost", int((answers.reason != "").sum()))
+run.answers(answers)
+run.close(study, site=cell.site._asdict(), effects=views.plain_records(found), identical=same)

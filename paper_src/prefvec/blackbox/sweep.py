@@ -1,0 +1,110 @@
+"""The sweep of notebook 07: the same questions through every door of a black box."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from prefvec.blackbox.modulation import Sampling, modulated
+from prefvec.judge.endpoint import Ask, Endpoint, Loss
+from prefvec.models.prompt import NEUTRAL_SYSTEM
+from prefvec.stats import difference
+from prefvec.study import Study
+
+PLAIN = "unmodulated"
+INSTRUCTION = "instruction"
+BIAS = "logit bias"
+
+
+def plan(
+    study: Study,
+    questions: Sequence[str],
+    vectors: Mapping[str, np.ndarray],
+    coefficients: Sequence[float],
+    biases: Mapping[float, Mapping[int, float]],
+    base: float,
+    limit: int,
+    seeds: Sequence[int],
+    local: bool,
+) -> tuple[list[dict], list[Ask]]:
+    """What is asked: a row a request (`condition, coefficient, question, seed`) and the requests.
+
+    biases: by coefficient, the logit bias of each token id. Baselines have coefficient 0.
+    """
+    neutral = modulated(np.zeros(1), 0.0, base)
+    pair = study.trait.instructions[0]
+    told = getattr(pair, study.trait.steer_to)
+    ways: list[tuple[str, float, Sampling, str, Mapping[int, float]]] = [
+        (PLAIN, 0.0, neutral, NEUTRAL_SYSTEM, {}),
+        (INSTRUCTION, 0.0, neutral, told, {}),
+    ]
+    for c in coefficients:
+        ways += [(n, c, modulated(v, c, base), NEUTRAL_SYSTEM, {}) for n, v in vectors.items()]
+    ways += [(BIAS, c, neutral, NEUTRAL_SYSTEM, bias) for c, bias in biases.items()]
+    rows, asks = [], []
+    for condition, coefficient, sampling, system, bias in ways:
+        for question in questions:
+            for seed in seeds:
+                one = sampling.ask(question, system, limit, seed, local)
+                if bias:
+                    sent = ("logit_bias", {str(i): b for i, b in bias.items()})
+                    one = Ask(one.user, one.system, limit, one.temperature, options=(*one.options, sent))  # fmt: skip
+                asks.append(one)
+                rows.append(
+                    {
+                        "condition": condition, "coefficient": coefficient, "question": question,
+                        "seed": seed, **sampling._asdict(),
+                    }
+                )  # fmt: skip
+    return rows, asks
+
+
+def ask_all(
+    endpoint: Endpoint, study: Study, rows: list[dict], asks: list[Ask], limit: int
+) -> pd.DataFrame:
+    """The table with `text`, `n_tokens`, `reason` of a loss, and the study's `score` (NaN where lost)."""
+    replies = endpoint.ask(asks, label="black box")
+    lost = [isinstance(r, Loss) for r in replies]
+    table = pd.DataFrame(rows).assign(
+        text=["" if gone else r.text for r, gone in zip(replies, lost, strict=True)],
+        n_tokens=[0 if gone else r.used[1] for r, gone in zip(replies, lost, strict=True)],
+        reason=[r.reason if gone else "" for r, gone in zip(replies, lost, strict=True)],
+    )
+    there = table.reason == ""
+    scored = table[there]
+    table["score"] = np.nan
+    table.loc[there, "score"] = study.score(
+        study.target, scored.question, scored.text, scored.n_tokens, limit
+    )
+    return table
+
+
+def effects(table: pd.DataFrame, sign: int, seed: int = 0) -> pd.DataFrame:
+    """One row a (condition, coefficient): `effect`, the change of the mean score against the unmodulated
+    answers to the same questions, positive towards the steered pole, with its paired interval."""
+    means = table.groupby(["condition", "coefficient", "question"], sort=False).score.mean()
+    plain = means.loc[(PLAIN, 0.0)]
+    rows = []
+    for (condition, coefficient), part in means.groupby(level=[0, 1], sort=False):
+        values = sign * part.droplevel([0, 1])
+        both = pd.concat([values, sign * plain], axis=1, keys=["it", "plain"]).dropna()
+        chosen = table[(table.condition == condition) & (table.coefficient == coefficient)]
+        rows.append(
+            {
+                "condition": condition,
+                "coefficient": coefficient,
+                "temperature": float(chosen.temperature.iloc[0]),
+                "n": len(both),
+                "lost": int((chosen.reason != "").sum()),
+                "effect": difference(both.it.to_numpy(), both.plain.to_numpy(), seed),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def identical_share(table: pd.DataFrame, condition: str, other: str) -> float:
+    """Share of a condition's answers that another gave word for word at the same coefficient, question
+    and seed."""
+    keys = ["coefficient", "question", "seed"]
+    a, b = (table[table.condition == c].set_index(keys).text for c in (condition, other))
+    return float((a == b.reindex(a.index)).mean())

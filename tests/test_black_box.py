@@ -1,0 +1,88 @@
+"""Parameter modulation: what reaches a black box and what cannot."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from bad_server import bad_server
+from prefvec.blackbox import sweep
+from prefvec.blackbox.modulation import (
+    Sampling,
+    logit_bias,
+    modulated,
+    same_length,
+    shuffled_direction,
+)
+from prefvec.judge.endpoint import Endpoint
+from prefvec.judge.replies import Replies
+from prefvec.traits import load_trait
+
+VECTOR = np.random.default_rng(0).normal(size=64).astype(np.float32)
+VECTOR *= 4 / np.linalg.norm(VECTOR)
+
+
+def test_temperature_is_base_and_a_tenth_of_length_times_coefficient():
+    for coefficient in (-1.0, 0.0, 0.5, 2.0):
+        assert modulated(VECTOR, coefficient).temperature == pytest.approx(0.7 + 0.4 * coefficient)
+    assert modulated(VECTOR, -5.0).temperature == 0 and modulated(VECTOR, 50.0).temperature == 2
+    assert modulated(VECTOR, 1.0, base=0.2).temperature == pytest.approx(0.6)
+
+
+def test_polarity_sets_top_p_and_the_repetition_penalty():
+    up, none, down = (modulated(VECTOR, c) for c in (1.0, 0.0, -1.0))
+    assert up.top_p > none.top_p > down.top_p
+    assert up.repetition_penalty > none.repetition_penalty > down.repetition_penalty == 1.0
+
+
+@pytest.mark.parametrize("coefficient", [-2.0, -0.5, 0.5, 1.0])
+def test_it_carries_no_direction(coefficient):
+    wrong = same_length(np.random.default_rng(1).normal(size=64), VECTOR)
+    shuffled = shuffled_direction(VECTOR)
+    assert abs(shuffled @ VECTOR) < 8 and not np.array_equal(shuffled, VECTOR)
+    asked = {modulated(v, coefficient).ask("Why?", "", 9, 0, True) for v in (VECTOR, shuffled, wrong, -VECTOR)}  # fmt: skip
+    assert len(asked) == 1
+
+
+def test_logit_bias_carries_part_of_it():
+    unembedding = np.random.default_rng(2).normal(size=(500, 64)).astype(np.float32)
+    mine, other = (logit_bias(v, unembedding, 3.0, 20) for v in (VECTOR, shuffled_direction(VECTOR)))  # fmt: skip
+    assert len(mine) == 20 and max(map(abs, mine.values())) == pytest.approx(3)
+    assert set(mine) != set(other)
+    turned = logit_bias(-VECTOR, unembedding, 3.0, 20)
+    assert {i: -b for i, b in turned.items()} == pytest.approx(mine)
+    read = unembedding @ VECTOR
+    assert all(np.sign(b) == np.sign(read[i] - read.mean()) for i, b in mine.items())
+
+
+def test_the_request_is_the_server_s_dialect():
+    sampling = Sampling(0.9, 0.95, 1.2)
+    local = sampling.ask("Why?", "Be brief.", 9, 3, True).body()
+    assert (local["temperature"], local["top_p"], local["repeat_penalty"], local["seed"]) == (0.9, 0.95, 1.2, 3)  # fmt: skip
+    other = sampling.ask("Why?", "", 9, 3, False).body()
+    assert "repeat_penalty" not in other and other["frequency_penalty"] == pytest.approx(0.2)
+
+
+def test_a_sweep_pairs_questions_counts_losses_and_sends_equal_requests_once(store):
+    def score(loaded, questions, texts, n_tokens, limit):
+        return np.array([float(text) for text in texts])
+
+    study = SimpleNamespace(trait=load_trait("verbosity"), target=None, score=score)
+    questions = [f"item-{i}" for i in range(3)]
+    vectors = {"own vector": VECTOR, "direction shuffled": shuffled_direction(VECTOR)}
+    rows, asks = sweep.plan(
+        study, questions, vectors, [0.1], {2.0: {5: 2.0}}, 0.7, 9, [0], local=True
+    )
+    assert len(rows) == len(asks) == 15
+    assert asks[-1].body()["logit_bias"] == {"5": 2.0}
+    with bad_server({1: [400]}) as server:
+        endpoint = Endpoint(server.url, "m", Replies(store), parallel=1, send_key=False)
+        table = sweep.ask_all(endpoint, study, rows, asks, 9)
+        assert dict(server.seen) == {0: 4, 1: 4, 2: 4}  # the two vectors share their requests
+    told = [body["messages"][0]["content"] for body in server.bodies]
+    assert told.count(study.trait.instructions[0].negative) == 3
+    found = sweep.effects(table, -1).set_index("condition")
+    assert found.n.to_dict() == {"unmodulated": 2, "instruction": 2, "own vector": 2, "direction shuffled": 2, "logit bias": 2}  # fmt: skip
+    assert found.lost["unmodulated"] == 1 and found.lost["own vector"] == 0
+    assert found.effect["own vector"].value == 0
+    assert sweep.identical_share(table, "own vector", "direction shuffled") == 1
