@@ -44,9 +44,7 @@ intervention_layer: int = -1  # source layer; -1: chosen among the candidates
 doses: list = [1.0, 2.0]  # lengths of the target's own vector
 penalties: list = [0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0]  # ridge λ, in mean diagonals
 depths: list = [0.2, 0.5, 0.8]  # depths of the map's layers, in both models
-n_components: int = (
-    8  # first questions of the selection and of the evaluation split, for components
-)
+n_components: int = 8  # first questions of the selection and evaluation splits, for components
 
 # %%
 import pandas as pd

@@ -29,9 +29,7 @@ source: str = "qwen2.5-coder-0.5b-instruct"  # model the vector is found in
 target: str = "smollm2-135m-instruct"  # model it is carried to
 trait: str = "verbosity"  # built-in trait, or path of a trait file
 seed: int = 0  # order of the texts, corruptions, bootstrap
-judge_model: str = (
-    "qwen2.5-coder-0.5b-instruct"  # GGUF model of the registry, .gguf path, or an API's model
-)
+judge_model: str = "qwen2.5-coder-0.5b-instruct"  # of the registry, a .gguf path, or an API's
 judge_url: str = ""  # base URL of an OpenAI-compatible server; empty: local for GGUF, else OpenAI's
 judge_recording: str = ""  # recorded replies to replay instead of asking; empty: ask
 judge_parallel: int = 2  # requests at once
@@ -43,13 +41,7 @@ price_out: float = 0.0  # per million completion tokens
 n_gold: int = 8  # pairs of labelled texts of the trait
 n_broken: int = 8  # texts that are also shown broken, for coherence
 n_judged: int = 6  # evaluation questions whose answers are judged
-judged_methods: list = [
-    "unsteered",
-    "instruction",
-    "oracle",
-    "ridge_concept",
-    "random_0",
-]  # conditions
+judged_methods: list = ["unsteered", "instruction", "oracle", "ridge_concept", "random_0"]  # judged
 
 # %%
 import pandas as pd

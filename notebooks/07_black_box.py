@@ -26,9 +26,7 @@ source: str = "qwen2.5-coder-0.5b-instruct"  # the pair whose cell is read: its 
 target: str = "smollm2-135m-instruct"  # its target, whose own vector is used
 trait: str = "verbosity"  # built-in trait, or path of a trait file
 seed: int = 0  # shuffling, bootstrap
-box_model: str = (
-    "smollm2-135m-instruct"  # GGUF model of the registry, .gguf path, or an API's model
-)
+box_model: str = "smollm2-135m-instruct"  # of the registry, a .gguf path, or an API's
 box_url: str = ""  # base URL of an OpenAI-compatible server; empty: llama.cpp on this machine
 box_requests: int = 1000  # budget: requests, retries included
 coefficients: list = [-0.2, -0.1, 0.1, 0.2]  # of the modulation

@@ -25,7 +25,7 @@ from prefvec.diagnostics.factorial import (
     shapley,
     swapped,
 )
-from prefvec.models.architecture import find_hook_points
+from prefvec.models.hooks import find_hook_points
 from prefvec.models.load import LoadedModel
 from prefvec.steering import RowSteering, Steer
 from prefvec.transfer.sweep import Site

@@ -16,7 +16,7 @@ import pandas as pd
 from prefvec.activations import Site as Place
 from prefvec.activations import capture_sites
 from prefvec.diagnostics.layers import Grid, Rows, concept_penalty, intact, mapped_to
-from prefvec.models.architecture import COMPONENTS
+from prefvec.models.hooks import COMPONENTS
 from prefvec.models.load import LoadedModel
 from prefvec.stats import difference, mean_ci
 from prefvec.steering import Steer
@@ -55,7 +55,8 @@ def spots(study: Study, site: Site, grid: Grid) -> list[Spot]:
     """Components that both models show at the assumed layers, and the residual stream at the first and
     the last layers of the grid."""
     loaded = (study.source, study.target)
-    shown = [c for c in COMPONENTS if c == "residual" or all(getattr(m.hooks, c) for m in loaded)]
+    layers = [layer for model in loaded for layer in model.hooks.sublayers]
+    shown = [c for c in COMPONENTS if c == "residual" or all(getattr(x, c) for x in layers)]
     middle = (site.layer_source, site.layer_target)
     return [
         Spot("residual", "early", grid.source[0], grid.target[0]),

@@ -3,7 +3,7 @@
 from prefvec.diagnostics.components import NEIGHBOURS, ORIGINS
 from prefvec.diagnostics.factorial import CELLS
 from prefvec.diagnostics.layers import CONFIRM_RANDOM, KINDS, Grid, layer_grid
-from prefvec.models.architecture import COMPONENTS
+from prefvec.models.hooks import COMPONENTS
 from prefvec.notebooks import diagnostic_notebooks
 from prefvec.paths import pair_name
 from prefvec.plan.counting import (
