@@ -71,7 +71,12 @@ def gold_figure(found: Sequence[Fitness], title: str) -> plt.Figure:
 def condition_figure(table: pd.DataFrame, fits: dict[str, Fitness], title: str) -> plt.Figure:
     """The judge's mean scores by condition, with intervals; a panel says when its judge is unfit."""
     panels = {"trait": fits["trait"], "coherence": fits["coherence"], "content": None, "harmonic": None}  # fmt: skip
-    names = {"trait": "trait, towards the steered pole", "content": "content (embedding cosine)", "harmonic": "harmonic mean"}  # fmt: skip
+    names = {
+        "trait": "trait\n(steered pole: 100)",
+        "coherence": "coherence\n",
+        "content": "content\n(embedding cosine)",
+        "harmonic": "harmonic mean\n",
+    }
     figure, all_axes = plt.subplots(1, 4, figsize=(7.6, 0.32 * len(table) + 1.2), sharey=True)
     at = np.arange(len(table))[::-1]
     for axes, (name, fit) in zip(all_axes, panels.items(), strict=True):
@@ -79,8 +84,8 @@ def condition_figure(table: pd.DataFrame, fits: dict[str, Fitness], title: str) 
         axes.hlines(at, values[:, 1], values[:, 2], color="#0072B2", lw=1.6)
         axes.plot(values[:, 0], at, "o", color="#0072B2", ms=4)
         unfit = not fit.fit if fit else name == "harmonic" and not all(f.fit for f in fits.values())
-        axes.set(xlim=(0, 100), xlabel="score (0–100)")
-        axes.set_title(names.get(name, name) + ("\n(judge unfit: no claim)" if unfit else ""), fontsize=8)  # fmt: skip
+        axes.set(xlim=(0, 104), xlabel="score (0–100)")
+        axes.set_title(names[name] + ("\njudge unfit: no claim" if unfit else "\n"), fontsize=8)
     all_axes[0].set_yticks(at, table.method.map(label))
     figure.suptitle(title, fontsize=9)
     figure.tight_layout()
