@@ -41,9 +41,15 @@ PUBLISHED = {
 
 
 @pytest.fixture(scope="module")
-def paper():
+def counted():
+    """Outlines, and what is counted with them."""
+    return OutlinePool(exact=False)
+
+
+@pytest.fixture(scope="module")
+def paper(counted):
     """The stages of the paper's profile, counted without any model."""
-    return stages(load_profile("paper"), OutlinePool(exact=False))
+    return stages(load_profile("paper"), counted)
 
 
 @pytest.fixture(scope="module")
@@ -153,14 +159,13 @@ def test_what_03_asks_of_the_target_is_what_02_has_asked(paper):
     assert (gold.model, gold.rows) == (next(j for j in JUDGES if j != target), 2 * texts)
 
 
-def test_answers_that_01_reads_are_the_classifier_s_texts():
+def test_answers_that_01_reads_are_the_classifier_s_texts(paper):
     profile = load_profile("paper")
     by_classifier = [t for t in profile.traits if load_trait(t).measure == "classifier"]
     assert by_classifier
-    counted = stages(profile, OutlinePool(exact=False))
     for trait in by_classifier:
         for judge in JUDGES:
-            found = {s.rule: s for s in counted if s.name == f"{judge}/{trait}"}
+            found = {s.rule: s for s in paper if s.name == f"{judge}/{trait}"}
             texts = {w for w in found["extract"].work if w.key[0] == "texts" and w.model == judge}
             [first] = [w for w in texts if w.key[3] == 0]  # pooled over, and the classifier's
             assert first.rows > 0 and texts <= set(found["validate"].work)
@@ -360,8 +365,8 @@ def test_the_plan_says_what_is_assumed_and_is_json(monkeypatch, request, name):
         assert planned == {s.id: s.answers for s in request.getfixturevalue("paper")}
 
 
-def test_the_plan_is_held_against_the_committed_manifests(committed):
-    found = report.checks(load_profile("paper"), OutlinePool(exact=False), assumed("cpu", 2))
+def test_the_plan_is_held_against_the_committed_manifests(counted, committed):
+    found = report.checks(load_profile("paper"), counted, assumed("cpu", 2))
     for check in found:
         assert check["measured_seconds"] > 0 and math.isfinite(check["time_ratio"])
     named = " ".join(check["stages"] for check in found)

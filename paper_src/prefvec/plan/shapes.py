@@ -139,6 +139,7 @@ class OutlinePool:
     def __init__(self, exact: bool = True):
         self.exact = exact
         self._found: dict[str, Outline] = {}
+        self.counted: dict[str, list] = {}  # what `stages` has counted with this pool, by profile
 
     def get(self, name: str) -> Outline:
         """The outline of a model."""

@@ -16,7 +16,16 @@ from prefvec.study import Study
 
 
 def stages(profile: Profile, pool: OutlinePool, pdf: bool = True) -> list[Stage]:
-    """Every job of a profile in an order in which they can run: the Snakefile's graph."""
+    """Every job of a profile in an order in which they can run: the Snakefile's graph. Counted once a
+    pool and profile."""
+    key = profile.model_dump_json()
+    if key not in pool.counted:
+        pool.counted[key] = _counted(profile, pool)
+    end = [Stage("pdf", "", "", (), (), ("paper",))] if pdf else []
+    return [*pool.counted[key], *end]
+
+
+def _counted(profile: Profile, pool: OutlinePool) -> list[Stage]:
     sources = {source for source, _ in profile.pairs}
     found = [Stage("model", slug(name), "", (name,), (), ()) for name in profile.models]
     fetched = {name: stage.id for name, stage in zip(profile.models, found, strict=True)}
@@ -39,6 +48,4 @@ def stages(profile: Profile, pool: OutlinePool, pdf: bool = True) -> list[Stage]
         found.append(extension_stage(profile, pair, pool, tuple(fetched[name] for name in pair)))
     notebooks = tuple(stage.id for stage in found if stage.notebook)
     found.append(Stage("paper", "", "09", (), (), notebooks))
-    if pdf:
-        found.append(Stage("pdf", "", "", (), (), ("paper",)))
     return found
