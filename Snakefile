@@ -171,7 +171,7 @@ rule architectures:
     params:
         notebook="00_architectures",
         source=source_digest("00_architectures"),
-        json=parameters("00_architectures", models=PROFILE.models),
+        json=parameters("00_architectures", models=PROFILE.models, screen=PROFILE.screen),
     threads: HALF
     resources:
         mem_mb=ask("architectures", "mem_mb"),

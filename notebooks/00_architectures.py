@@ -20,12 +20,14 @@
 profile: str = "quick"  # folder of data/results that is written
 models: list = ["qwen2.5-coder-0.5b-instruct", "smollm2-135m-instruct"]  # registry ids, …
 device: str = "cpu"  # nothing is computed here but sizes
+screen: str = "few"  # decoder families that are tried on tiny models: few (seconds), all (minutes)
 
 # %%
 import itertools
 
 import pandas as pd
 
+from prefvec.families import FEW
 from prefvec.models.architecture import analyse, compatibility, vocabulary_overlap
 from prefvec.models.load import ModelPool
 from prefvec.report import figures
@@ -78,7 +80,7 @@ run.figure(figures.heatmap(scores, "Compatibility of the models", "score"), "com
 # rows, they share. A family without one residual stream is refused.
 
 # %%
-screened = screen_families()
+screened = screen_families(FEW if screen == "few" else None)
 write_json(run.folder / "families.json", screened)
 families = screen_table(screened)
 half = -(-len(families) // 2)

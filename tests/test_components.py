@@ -24,7 +24,6 @@ from prefvec.diagnostics.components import (
     with_controls,
 )
 from prefvec.diagnostics.layers import Grid
-from prefvec.models.hooks import Sublayers
 from prefvec.report import layer_figures
 from prefvec.report.views import plain
 from prefvec.steering import Steer
@@ -75,7 +74,7 @@ def test_spots_are_the_components_in_the_middle_and_the_stages_of_the_residual_s
     ]  # fmt: skip
     assert neighbours(study, SITE) == [(0, 0), (1, 1), (2, 2)]
     assert neighbours(study, Site(0, 3, 1.0)) == [(0, 3), (1, 4)][:1]
-    hidden = SimpleNamespace(hooks=SimpleNamespace(sublayers=(Sublayers(None, "mlp"),)))
+    hidden = SimpleNamespace(hooks=SimpleNamespace(components=("residual", "mlp")))
     only = SimpleNamespace(source=hidden, target=study.target)
     assert "attention middle" not in [spot.name for spot in spots(only, SITE, GRID)]
 

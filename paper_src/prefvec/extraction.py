@@ -45,7 +45,7 @@ def compare_ways(study: Study, loaded: LoadedModel) -> pd.DataFrame:
     every, few = range(loaded.n_layers), study.candidate_layers(loaded)
     questions, count = study.splits["extraction"], study.settings.n_instructions
     prompts = contrast_prompts(loaded, study.trait, questions, count)
-    parts = [c for c in ("attention", "mlp") if getattr(loaded.hooks, c)]
+    parts = [c for c in loaded.hooks.components if c != "residual"]
     sites = [Site(layer) for layer in every]
     sites += [Site(layer, component) for component in parts for layer in few]
     found = {"last": (len(prompts[0]), _read(study, loaded, prompts, sites, "last"))}

@@ -16,6 +16,7 @@ from prefvec.models.registry import HookPaths, ModelSpec
 from prefvec.paths import DATA
 
 FAMILIES_FILE = DATA / "families.yaml"
+FEW = ("llama", "qwen2", "gemma3_text", "mistral", "gpt2", "gpt_neox", "falcon", "mamba")
 
 
 @lru_cache

@@ -3,7 +3,7 @@
 import difflib
 from functools import lru_cache
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -124,7 +124,8 @@ class Profile(BaseModel):
     """A named set of pairs, traits and settings: `config/<name>.yaml`.
 
     `trait_settings` holds what differs for a trait, e.g. shorter answers where length is not measured;
-    `extensions` what notebook 08 takes beside them, `diagnostics` what notebooks 05a to 05c do.
+    `extensions` what notebook 08 takes beside them, `diagnostics` what notebooks 05a to 05c do, `screen`
+    which decoder families notebook 00 tries.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -137,6 +138,7 @@ class Profile(BaseModel):
     trait_settings: dict[str, dict] = {}
     extensions: Extensions = Extensions()
     diagnostics: Diagnostics = Diagnostics()
+    screen: Literal["few", "all"] = "few"
 
     def settings_of(self, trait: str) -> dict:
         """The profile's settings with those of one trait over them."""

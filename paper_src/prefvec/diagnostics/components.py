@@ -55,8 +55,7 @@ def spots(study: Study, site: Site, grid: Grid) -> list[Spot]:
     """Components that both models show at the assumed layers, and the residual stream at the first and
     the last layers of the grid."""
     loaded = (study.source, study.target)
-    layers = [layer for model in loaded for layer in model.hooks.sublayers]
-    shown = [c for c in COMPONENTS if c == "residual" or all(getattr(x, c) for x in layers)]
+    shown = [c for c in COMPONENTS if all(c in model.hooks.components for model in loaded)]
     middle = (site.layer_source, site.layer_target)
     return [
         Spot("residual", "early", grid.source[0], grid.target[0]),

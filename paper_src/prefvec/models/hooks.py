@@ -72,6 +72,12 @@ class HookPoints:
             )
         return self.blocks[layer].get_submodule(path)
 
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """What can be read and written in every block."""
+        parts = [c for c in COMPONENTS[1:] if all(getattr(s, c) for s in self.sublayers)]
+        return ("residual", *parts)
+
     @cached_property
     def sublayers(self) -> tuple[Sublayers, ...]:
         """The sublayers of every block; found when first asked for, by a pass over four tokens."""
