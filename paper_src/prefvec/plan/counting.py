@@ -1,6 +1,6 @@
 """Pieces of work, counted from the prompts that a `Study` over outlines gives."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from prefvec.batching import shared_beginnings
@@ -74,15 +74,23 @@ def computed_tokens(prompts: Sequence[tuple]) -> int:
     return sum(g.shared + sum(len(distinct[i]) - g.shared for i in g.members) for g in groups)
 
 
-def captured(study: Study, model: Outline, label: str, prompts: list, layers) -> Work:
-    """Activations of prompts at some layers (None: all); equal labels and layers are the same work."""
+def captured(
+    study: Study, model: Outline, label: str, prompts: Callable[[], Sequence[tuple]], layers
+) -> Work:
+    """Activations of prompts at some layers (None: all); equal labels and layers are the same work, and
+    the prompts of a label are made once."""
     chosen = list(range(model.n_layers)) if layers is None else layers
-    kept = len(prompts) * len(chosen) * model.width * 4
     task = () if label.startswith("alignment") else task_key(study)
+    s = study.settings
+    made = (model.id, label, *task, s.n_styles, s.n_alignment, s.n_extraction, s.n_instructions)
+    if made not in study.pool.read:
+        ids = prompts()
+        study.pool.read[made] = len(ids), computed_tokens(ids)
+    rows, tokens = study.pool.read[made]
+    kept = rows * len(chosen) * model.width * 4
     key = ("capture", model.id, label, *chosen, *task)
     depth = (max(chosen) + 1) / model.n_layers
-    tokens = computed_tokens(prompts)
-    return Work("capture", key, model.id, len(prompts), tokens, depth=depth, kept=kept)
+    return Work("capture", key, model.id, rows, tokens, depth=depth, kept=kept)
 
 
 def vector(study: Study, model: Outline, trait: Trait | None = None) -> Work:
@@ -90,7 +98,7 @@ def vector(study: Study, model: Outline, trait: Trait | None = None) -> Work:
     layers = None if trait is None else study.layers_of(model)
     trait = trait or study.trait
     return captured(
-        study, model, f"extract {trait.name}", contrast_ids(study, model, trait), layers
+        study, model, f"extract {trait.name}", lambda: contrast_ids(study, model, trait), layers
     )
 
 

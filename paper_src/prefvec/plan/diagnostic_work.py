@@ -1,5 +1,7 @@
 """What notebooks 05a, 05b and 05c compute for a pair and a trait, beside what 03 and 04 have left."""
 
+from functools import partial
+
 from prefvec.diagnostics.components import NEIGHBOURS, ORIGINS
 from prefvec.diagnostics.factorial import CELLS
 from prefvec.diagnostics.layers import CONFIRM_RANDOM, KINDS, Grid, layer_grid
@@ -94,11 +96,17 @@ def _captures(study: Study, grid: Grid) -> list[Work]:
     for model, layers in ((study.source, grid.source), (study.target, grid.target)):
         places = len(layers) + len(NEIGHBOURS) + len(COMPONENTS) - 1
         for label, prompts in (
-            (f"alignment {kinds} without {study.trait.name}", study.alignment_prompts(model)),
-            (f"extract {study.trait.name} at sublayers", contrast_ids(study, model, study.trait)),
+            (
+                f"alignment {kinds} without {study.trait.name}",
+                partial(study.alignment_prompts, model),
+            ),
+            (
+                f"extract {study.trait.name} at sublayers",
+                partial(contrast_ids, study, model, study.trait),
+            ),
         ):
-            kept = 4 * places * model.width * len(prompts)
-            work.append(captured(study, model, label, prompts, layers)._replace(kept=kept))
+            read = captured(study, model, label, prompts, layers)
+            work.append(read._replace(kept=4 * places * model.width * read.rows))
         work.append(vector(study, model))
     return work
 

@@ -1,6 +1,7 @@
 """What notebook 08 computes for a pair, beside what 04 has left."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from prefvec.paths import pair_name
 from prefvec.plan.counting import (
@@ -64,7 +65,9 @@ def extension_stage(
         for model in (larger.source, larger.target):
             prompts = larger.alignment_prompts(model)
             label = f"alignment of {len(prompts)} without {study.trait.name}"
-            work.append(captured(larger, model, label, prompts, larger.layers_of(model)))
+            work.append(
+                captured(larger, model, label, partial(tuple, prompts), larger.layers_of(model))
+            )
         styles = [style.id for style in larger.styles for _ in larger.splits["alignment"]]
         found = subsets(styles, chosen.sizes)
         names = [f"{len(subset.rows)}.{subset.seed}" for subset in found]

@@ -27,7 +27,7 @@ def model_stages(study: Study, fetched: str) -> list[Stage]:
     model, name = study.source, f"{slug(study.settings.source)}/{study.trait.name}"
     plain = plain_prompts(study, model, "extraction")
     work = (
-        vector(study, model), captured(study, model, "plain extraction", plain, None),
+        vector(study, model), captured(study, model, "plain extraction", lambda: plain, None),
         *_other_ways(study, model), *_summaries(study, model),
     )  # fmt: skip
     extracted = Stage("extract", name, "01", _models(model, work), work, (fetched,))
@@ -67,7 +67,7 @@ def _other_ways(study: Study, model: Outline) -> list[Work]:
         written, key = CLASSIFIER_TOKENS, texts_key(study, model.id, 0)
         tokens = computed_tokens(prompts)
         work.append(Work("generate", key, model.id, len(prompts), tokens, written))
-    read = captured(study, model, f"answers {study.trait.name}", prompts, layers)
+    read = captured(study, model, f"answers {study.trait.name}", lambda: prompts, layers)
     sublayers = 2 * 4 * len(layers) * model.width * len(contrast_ids(study, model, study.trait))
     # A mean is taken over each row's own pass: nothing is shared.
     tokens = sum(len(p) + written for p in prompts)

@@ -1,6 +1,7 @@
 """What the stages of a pair compute: notebooks 03 and 04."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from prefvec.effects import READ
 from prefvec.metrics.coherence import PERPLEXITY_TOKENS
@@ -61,7 +62,7 @@ def site_work(study: Study) -> list[Work]:
     kinds = sorted((study.source.prompt.kind, study.target.prompt.kind))
     for model in (study.source, study.target):
         label = f"alignment {kinds} without {study.trait.name}"
-        prompts = study.alignment_prompts(model)
+        prompts = partial(study.alignment_prompts, model)
         work.append(captured(study, model, label, prompts, study.layers_of(model)))
     conditions: Conditions = [(("unsteered",), None)]
     for source, target in study.layer_pairs():

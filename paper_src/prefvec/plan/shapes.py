@@ -139,6 +139,9 @@ class OutlinePool:
     def __init__(self, exact: bool = True):
         self.exact = exact
         self._found: dict[str, Outline] = {}
+        self.read: dict[
+            tuple, tuple[int, int]
+        ] = {}  # prompts and tokens of a capture, by what they are
         self.counted: dict[str, list] = {}  # what `stages` has counted with this pool, by profile
 
     def get(self, name: str) -> Outline:
