@@ -35,7 +35,7 @@ n_biased: int = 200  # tokens that get a bias
 n_asked: int = 5  # evaluation questions
 n_seeds: int = 1  # answers a question and condition
 base_temperature: float = 0.7  # temperature at coefficient 0
-limit: int = 48  # limit of an answer, tokens
+limit: int = 96  # limit of an answer, tokens
 
 # %%
 from contextlib import nullcontext
@@ -69,10 +69,11 @@ vectors = {
 #
 # ## The vector's read-out
 #
-# What the vector writes into the next-token distribution if it reached the unembedding as it is.
+# What the vector would write into the next token's logits if it reached the final norm and the unembedding
+# as it is.
 
 # %%
-unembedding = study.target.model.get_output_embeddings().weight.float().cpu().numpy()
+unembedding = sweep.readout_matrix(study.target)
 readout = {b: logit_bias(own, unembedding, b, n_biased) for b in biases}
 ranked = sorted(logit_bias(own, unembedding, 1.0, n_biased).items(), key=lambda pair: pair[1])
 decode = study.target.tokenizer.decode
@@ -109,7 +110,7 @@ run.table(blackbox_views.effect_table(found, latex=True), "black_box", align="lr
 blackbox_views.effect_table(found)
 
 # %%
-unit = f"effect ({UNITS[study.trait.measure]}, towards the steered pole)"
+unit = f"effect ({UNITS[study.trait.measure]})"
 run.figure(
     blackbox_views.sweep_figure(found, unit, f"{box_model}, {study.trait.name}"), "black_box"
 )

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from bad_server import bad_server
 from prefvec.blackbox import sweep
@@ -53,6 +54,20 @@ def test_logit_bias_carries_part_of_it():
     assert {i: -b for i, b in turned.items()} == pytest.approx(mine)
     read = unembedding @ VECTOR
     assert all(np.sign(b) == np.sign(read[i] - read.mean()) for i, b in mine.items())
+
+
+def test_the_read_out_is_what_a_direction_adds_to_the_logits(tiny):
+    matrix = sweep.readout_matrix(tiny)
+    with torch.inference_mode():
+        # a stream of variance 1 and mean 0 with a small direction that keeps both
+        stream = torch.ones(tiny.width)
+        stream[1::2] = -1
+        small = torch.zeros(tiny.width)
+        small[:4] = torch.tensor([1e-3, 1e-3, -1e-3, -1e-3])
+        norm = next(getattr(tiny.model.get_decoder(), n) for n in sweep.FINAL_NORMS if hasattr(tiny.model.get_decoder(), n))  # fmt: skip
+        head = tiny.model.get_output_embeddings()
+        moved = (head(norm(stream + small)) - head(norm(stream))).numpy()
+    assert np.corrcoef(matrix @ small.numpy(), moved)[0, 1] > 0.999
 
 
 def test_the_request_is_the_server_s_dialect():

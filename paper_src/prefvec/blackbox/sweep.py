@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import torch
 
 from prefvec.blackbox.modulation import Sampling, modulated
+from prefvec.errors import ModelError
 from prefvec.judge.endpoint import Ask, Endpoint, Loss
+from prefvec.models.load import LoadedModel
 from prefvec.models.prompt import NEUTRAL_SYSTEM
 from prefvec.stats import difference
 from prefvec.study import Study
@@ -14,6 +17,27 @@ from prefvec.study import Study
 PLAIN = "unmodulated"
 INSTRUCTION = "instruction"
 BIAS = "logit bias"
+
+
+FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm")
+
+
+@torch.inference_mode()
+def readout_matrix(loaded: LoadedModel) -> np.ndarray:
+    """The unembedding times the final norm's gain, `[vocabulary, width]`: what a direction of the residual
+    stream writes into the logits, up to a factor. Raises ModelError without a known final norm."""
+    decoder = loaded.model.get_decoder()
+    norm = next((getattr(decoder, n) for n in FINAL_NORMS if hasattr(decoder, n)), None)
+    if norm is None:
+        raise ModelError(
+            f"{loaded.id}: no final norm among {', '.join(FINAL_NORMS)} of its decoder"
+        )
+    # A vector of mean 0 and variance 1 passes as it is: its sign tells gain from offset.
+    probe = torch.ones(loaded.width, dtype=loaded.dtype, device=loaded.device)
+    probe[1::2] = -1
+    gain = (norm(probe) - norm(-probe)) / 2 * probe
+    unembedding = loaded.model.get_output_embeddings().weight
+    return (unembedding.float() * gain.float()).cpu().numpy()
 
 
 def plan(
@@ -82,7 +106,7 @@ def ask_all(
 def effects(table: pd.DataFrame, sign: int, seed: int = 0) -> pd.DataFrame:
     """One row a (condition, coefficient): `effect`, the change of the mean score against the unmodulated
     answers to the same questions, positive towards the steered pole, with its paired interval."""
-    means = table.groupby(["condition", "coefficient", "question"], sort=False).score.mean()
+    means = table.groupby(["condition", "coefficient", "question"]).score.mean()
     plain = means.loc[(PLAIN, 0.0)]
     rows = []
     for (condition, coefficient), part in means.groupby(level=[0, 1], sort=False):

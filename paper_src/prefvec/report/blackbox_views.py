@@ -32,21 +32,29 @@ def effect_table(table: pd.DataFrame, latex: bool = False) -> pd.DataFrame:
 
 
 def sweep_figure(table: pd.DataFrame, unit: str, title: str) -> plt.Figure:
-    """Effect by coefficient, a line a condition, with 95 % intervals; instruction as a band."""
-    figure, axes = plt.subplots(figsize=(4.8, 3.0))
-    shifts = np.linspace(-0.012, 0.012, len(LOOKS)) * np.ptp(table.coefficient.astype(float))
-    for shift, (name, (colour, marker, line)) in zip(shifts, LOOKS.items(), strict=True):
-        rows = table[table.condition == name].sort_values("coefficient")
-        if rows.empty:
-            continue
-        values = np.array([list(e) for e in rows.effect], float)
-        at = rows.coefficient.to_numpy(float) + shift  # beside each other, not on top
-        axes.plot(at, values[:, 0], color=colour, marker=marker, ls=line, ms=4, label=name)
-        axes.vlines(at, values[:, 1], values[:, 2], color=colour, lw=1, alpha=0.7)
+    """Effect with 95 % intervals by coefficient: modulation on the left, logit bias on the right, the
+    instruction as a band in both."""
+    figure, panels = plt.subplots(1, 2, figsize=(6.4, 2.8), sharey=True)
     told = table[table.condition == INSTRUCTION].effect.iloc[0]
-    axes.axhspan(told.low, told.high, color="0.9", zorder=0)
-    axes.axhline(told.value, color="0.4", lw=0.8, label="instruction in the prompt")
-    axes.axhline(0, color="0.7", lw=0.6)
-    axes.set(xlabel="coefficient", ylabel=unit, title=title)
-    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    sides = {
+        "coefficient of the modulation": [name for name in LOOKS if name != BIAS],
+        "bias of the strongest token (nats)": [BIAS],
+    }
+    for axes, (text, names) in zip(panels, sides.items(), strict=True):
+        axes.axhspan(told.low, told.high, color="0.9", zorder=0)
+        axes.axhline(told.value, color="0.4", lw=0.8, label="instruction in the prompt")
+        axes.axhline(0, color="0.7", lw=0.6)
+        for k, name in enumerate(names):
+            colour, marker, line = LOOKS[name]
+            rows = table[table.condition == name].sort_values("coefficient")
+            values = np.array([list(e) for e in rows.effect], float)
+            at = rows.coefficient.to_numpy(float)
+            at = at + (k - (len(names) - 1) / 2) * 0.03 * np.ptp(at)  # beside each other
+            axes.plot(at, values[:, 0], color=colour, marker=marker, ls=line, ms=4, label=name)
+            axes.vlines(at, values[:, 1], values[:, 2], color=colour, lw=1, alpha=0.7)
+        axes.set(xlabel=text)
+        axes.legend(fontsize=6.5)
+    panels[0].set_ylabel(unit)
+    figure.suptitle(title, fontsize=9)
+    figure.tight_layout()
     return figure
