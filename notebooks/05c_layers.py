@@ -52,6 +52,7 @@ import pandas as pd
 from prefvec.activations import Site as Place
 from prefvec.diagnostics import components, factorial, layers
 from prefvec.metrics.trait import UNITS
+from prefvec.paths import cell_file
 from prefvec.profile import Settings
 from prefvec.report import layer_figures as shown
 from prefvec.report.run import Run
@@ -175,7 +176,7 @@ record = {
     },
     "split_hashes": study.split_hashes,
 }
-path = write_json(run.folder / layers.file_name(study, "hypothesis_c"), record)
+path = write_json(run.folder / cell_file("hypothesis_c", source, target, study.trait.name), record)
 path.name
 
 # %% [markdown]
@@ -213,7 +214,7 @@ shown.cell_table(swap_cells, plain)
 
 # %%
 path = write_json(
-    run.folder / layers.file_name(study, "factorial"),
+    run.folder / cell_file("factorial", source, target, study.trait.name),
     {
         "source": source,
         "target": target,

@@ -23,6 +23,7 @@ from prefvec.diagnostics.layers import (
     paired_effects,
     rules_frame,
 )
+from prefvec.paths import cell_file
 from prefvec.report import layer_figures
 from prefvec.report.views import plain
 from prefvec.stats import mean_ci
@@ -195,8 +196,5 @@ def test_likeness_is_held_against_effect_by_rank():
 
 
 def test_the_file_says_which_cell_it_is_of():
-    study = SimpleNamespace(
-        settings=SimpleNamespace(source="org/a", target="b"),
-        trait=SimpleNamespace(name="formality"),
-    )
-    assert layers.file_name(study, "hypothesis_c") == "hypothesis_c_org_a_to_b_formality.json"
+    name = cell_file("hypothesis_c", "org/a", "b", "formality")
+    assert name == "hypothesis_c_org_a_to_b_formality.json"

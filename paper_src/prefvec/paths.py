@@ -38,6 +38,11 @@ def pair_name(source: str, target: str) -> str:
     return f"{slug(source)}--{slug(target)}"
 
 
+def cell_file(what: str, source: str, target: str, trait: str) -> str:
+    """File name of a diagnostic of a cell: `<what>_<source>_to_<target>_<trait>.json`."""
+    return f"{what}_{slug(source)}_to_{slug(target)}_{slug(trait)}.json"
+
+
 def slug(model_id: str) -> str:
     """A model id as one path component (hub ids hold `/`, local paths much more)."""
     return "".join(c if c.isalnum() or c in "._-" else "_" for c in model_id.strip("/"))

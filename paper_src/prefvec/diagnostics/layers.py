@@ -12,7 +12,6 @@ from prefvec.activations import Site as Place
 from prefvec.adapters import Ridge
 from prefvec.adapters.direct import zero_padded
 from prefvec.models.load import LoadedModel
-from prefvec.paths import slug
 from prefvec.stats import Estimate, mean_ci
 from prefvec.study import Study
 from prefvec.transfer.correspondence import named_function
@@ -297,12 +296,6 @@ def likeness_and_effect(cells: pd.DataFrame, cka: pd.DataFrame) -> float:
     if mapped.specific.nunique() < 2 or len(set(likeness)) < 2:
         return float("nan")
     return float(spearmanr(likeness, mapped.specific).statistic)
-
-
-def file_name(study: Study, what: str) -> str:
-    """`<what>_<source>_to_<target>_<trait>.json`."""
-    s = study.settings
-    return f"{what}_{slug(s.source)}_to_{slug(s.target)}_{slug(study.trait.name)}.json"
 
 
 def _with_layer(loaded: LoadedModel, depths: Sequence[float], layer: int) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from prefvec.diagnostics.factorial import FACTORS
-from prefvec.paths import slug
+from prefvec.paths import cell_file
 from prefvec.report.cells import arrow, pair_folder
 from prefvec.report.layer_figures import FACTOR_NAMES
 from prefvec.stats import Estimate, mean_ci
@@ -27,14 +27,14 @@ def diagnosed(profile: str, pairs: Sequence, traits: Sequence[str]) -> list[dict
     for pair in pairs:
         for trait in traits:
             folder = pair_folder(profile, pair, trait)
-            name = f"{slug(pair[0])}_to_{slug(pair[1])}_{slug(trait)}.json"
-            if not (folder / f"factorial_{name}").exists():
+            swapped = folder / cell_file("factorial", *pair, trait)
+            if not swapped.exists():
                 continue
-            files = {h: folder / f"hypothesis_{h}_{name}" for h in HYPOTHESES}
+            files = {h: folder / cell_file(f"hypothesis_{h}", *pair, trait) for h in HYPOTHESES}
             out.append(
                 {
                     "source": pair[0], "target": pair[1], "trait": trait,
-                    "factorial": read_json(folder / f"factorial_{name}"),
+                    "factorial": read_json(swapped),
                     "verdicts": {
                         h: read_json(path)["conclusion"]["verdict"]
                         for h, path in files.items()

@@ -5,7 +5,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from prefvec.paths import FIGURES, pair_name, run_dir, slug
+from prefvec.paths import FIGURES, cell_file, pair_name, run_dir
 from prefvec.report import figures
 from prefvec.report.manifest import write_manifest
 from prefvec.report.numbers import Numbers, number_key
@@ -69,7 +69,7 @@ class Run:
         """Save a diagnostic as `hypothesis_<letter>_<source>_to_<target>_<trait>.json`: the pair, the
         splits, and what was found (data frames as records, estimates as [value, low, high])."""
         s = study.settings
-        name = f"hypothesis_{letter}_{slug(s.source)}_to_{slug(s.target)}_{study.trait.name}.json"
+        name = cell_file(f"hypothesis_{letter}", s.source, s.target, study.trait.name)
         record = {
             "hypothesis": letter.upper(), "source": s.source, "target": s.target,
             "trait": study.trait.name, "task": study.task.name, "split_hashes": study.split_hashes,
