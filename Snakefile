@@ -360,7 +360,10 @@ rule paper:
         notebook="09_paper",
         source=source_digest("09_paper"),
         json=parameters(
-            "09_paper", pairs=[list(pair) for pair in PROFILE.pairs], traits=list(TRAIT_OF)
+            "09_paper",
+            pairs=[list(pair) for pair in PROFILE.pairs],
+            traits=list(TRAIT_OF),
+            claims=PROFILE.claims,
         ),
     resources:
         mem_mb=ask("paper", "mem_mb"),

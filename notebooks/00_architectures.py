@@ -64,7 +64,7 @@ for a, b in itertools.combinations(models, 2):
     overlap = vocabulary_overlap(tokenizers[a], tokenizers[b])
     rows[f"{found[a].family} – {found[b].family}"] = compatibility(found[a], found[b], overlap)
 scores = pd.DataFrame(rows).T
-run.figure(figures.heatmap(scores, "Compatibility of the models", "score"), "compatibility")
+run.figure("compatibility", figures.heatmap, scores, "Compatibility of the models", "score")
 
 # %% [markdown]
 # ## Every decoder family

@@ -80,7 +80,7 @@ norms = pd.DataFrame(
         ],
     }
 )
-run.figure(figures.norm_profile(norms, f"{study.trait.name} in {model}"), "norm_profile")
+run.figure("norm_profile", figures.norm_profile, norms, f"{study.trait.name} in {model}")
 
 # %% [markdown]
 # The vector grows with the residual stream. Their ratio is not comparable between models (Gemma's
@@ -108,7 +108,7 @@ print(f"split-half cosine at layer {middle}: {agreement[middle]:.2f}")
 # A cosine says how alike directions are, not how well they steer: notebook 02 steers with the first two.
 
 # %%
-run.figure(figures.extraction_ways(ways, f"{study.trait.name} in {model}"), "extraction_methods")
+run.figure("extraction_methods", figures.extraction_ways, ways, f"{study.trait.name} in {model}")
 
 # %%
 at_candidates = ways[ways.layer.isin(study.candidate_layers(loaded))]

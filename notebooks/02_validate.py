@@ -83,8 +83,9 @@ if study.trait.measure == "classifier":
 answers, choice = validate(study, loaded)
 unit = f"{study.trait.name} score ({UNITS[study.trait.measure]})"
 digits = 1 if study.trait.measure == "length" else 3
+drawn = answers[["method", "layer", "dose", "score"]]
 run.figure(
-    figures.validation_curves(answers, study.trait.sign, unit, f"{model}: own vector"), "validation"
+    "validation", figures.validation_curves, drawn, study.trait.sign, unit, f"{model}: own vector"
 )
 
 # %% [markdown]

@@ -98,7 +98,7 @@ candidates.round(2)
 cka = layer_cka(study)
 rows, widths = len(study.alignment.styles), (a.width, b.width)
 print(f"{rows} prompts, widths {widths[0]} and {widths[1]}")
-run.figure(figures.heatmap(cka, "Likeness of layers", "linear CKA (debiased)"), "layer_cka")
+run.figure("layer_cka", figures.heatmap, cka, "Likeness of layers", "linear CKA (debiased)")
 
 # %%
 layers = corresponding_layers(study, site.layer_source, cka)
@@ -124,7 +124,7 @@ views.method_frame(summary, shown, dose)
 
 # %%
 title = f"Direct transfer: {source} → {target}"
-run.figure(figures.efficiency_bars(summary, ["oracle", *DIRECT], dose, title), "direct_efficiency")
+run.figure("direct_efficiency", figures.efficiency_bars, summary, ["oracle", *DIRECT], dose, title)
 
 # %% [markdown]
 # ## What the answers look like

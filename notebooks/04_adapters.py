@@ -84,8 +84,12 @@ candidates.round(2)
 directions, maps = learned_methods(study, site)
 title = f"{source} → {target}, layers {site.layer_source} → {site.layer_target}"
 run.figure(
-    figures.penalty_path(maps.path.rows(), maps.path.best_r2, maps.path.best_concept, title),
     "penalty_path",
+    figures.penalty_path,
+    maps.path.rows(),
+    maps.path.best_r2,
+    maps.path.best_concept,
+    title,
 )
 
 # %%
@@ -143,11 +147,11 @@ views.method_frame(summary, shown, dose)
 limit = max_new_tokens if study.trait.measure == "length" else None
 profile_doses = [0.0, *(study.trait.sign * d for d in {*doses, site.dose})]
 at_profile = summary[summary.dose.isin(profile_doses)]
-run.figure(figures.dose_response(at_profile, unit, title, limit), "dose_response")
+run.figure("dose_response", figures.dose_response, at_profile, unit, title, limit)
 
 # %%
 bars = ["oracle", *LEARNED, "shuffled_pairing", "wrong_trait"]
-run.figure(figures.efficiency_bars(summary, bars, dose, title), "adapter_efficiency")
+run.figure("adapter_efficiency", figures.efficiency_bars, summary, bars, dose, title)
 
 # %%
 equal = {m: matched_efficiency(study, answers, m, matched) for m in ("ridge_concept", "procrustes")}

@@ -75,7 +75,7 @@ print(site)
 
 # %%
 profiles = {m.id: residual_profile(study, m) for m in (study.source, study.target)}
-run.figure(drawn.residual_profiles(profiles, title), "residual_profiles")
+run.figure("residual_profiles", drawn.residual_profiles, profiles, title)
 
 # %%
 at_site = pd.concat(
@@ -97,7 +97,7 @@ directions = magnitude.scaled_directions(study, site)
 tried = magnitude.scale_sweep(study, site, directions)
 residual, length = at_site.loc[target, ["residual", "vector"]]
 sweep = magnitude.summarise_scales(study, tried, "selection", residual, length)
-run.figure(drawn.scale_sweep(sweep, unit, title), "scale_sweep")
+run.figure("scale_sweep", drawn.scale_sweep, sweep, unit, title)
 
 # %%
 scales = magnitude.choose_scales(sweep)

@@ -72,7 +72,7 @@ print(site)
 
 # %%
 spaces = basis.compare_spaces(study, site)
-run.figure(drawn.shared_space(spaces, title), "shared_space")
+run.figure("shared_space", drawn.shared_space, spaces, title)
 
 # %%
 calibrated = {
@@ -116,7 +116,7 @@ effects = effects_of(study, answers, "evaluation")
 cosines, shrinkage = basis.cosines_to_own(study, site, directions)
 cosines["effect"] = [mean_ci(effects[m, site.dose], seed) for m in cosines.method]
 predicts = basis.cosine_predicts(study, cosines, effects, site.dose)
-run.figure(drawn.cosine_against_effect(cosines, predicts, unit, title), "cosine_against_effect")
+run.figure("cosine_against_effect", drawn.cosine_against_effect, cosines, predicts, unit, title)
 
 # %%
 drawn.shown(cosines, cosines.columns, views.plain)

@@ -99,7 +99,7 @@ penalty = layers.concept_penalty(study, rows, Place(assumed[0]), Place(assumed[1
 directions = layers.grid_directions(study, grid.source, rows, penalty)
 tried, cells = layers.layer_map(study, site, grid, directions)
 best = {m: layers.best_pair(cells, m) for m in (*layers.KINDS.values(), "oracle")}
-run.figure(shown.effect_maps(cells, assumed, best, unit, title), "layer_effect")
+run.figure("layer_effect", shown.effect_maps, cells, assumed, best, unit, title)
 
 # %% [markdown]
 # ## Do the best layers hold on new questions?
@@ -200,7 +200,7 @@ by_cell, noise = factorial.cell_effects(study, swap_answers)
 raw = factorial.attribute(by_cell, seed)
 beyond = factorial.attribute(factorial.beyond_random(by_cell, noise), seed)
 swap_cells = factorial.cell_frame(study, swap_answers, swaps)
-run.figure(shown.shares_figure(raw, beyond, swap_cells, unit, title), "factorial")
+run.figure("factorial", shown.shares_figure, raw, beyond, swap_cells, unit, title)
 
 # %%
 for text, part in (("of the effect", raw), ("beyond random", beyond)):
@@ -251,7 +251,7 @@ component_answers = components.answers_to(
     study, components.at_doses(study, steers, components.with_controls(chosen)), first[1]
 )
 by_component = components.component_frame(study, component_answers, chosen)
-run.figure(shown.component_figure(by_component, unit, title), "components")
+run.figure("components", shown.component_figure, by_component, unit, title)
 
 # %%
 run.table(shown.component_table(by_component, interval_text), "components", align="llrrrr")

@@ -107,7 +107,7 @@ judge_views.fitness_table(fits.values())
 
 # %%
 title = f"{judge_model} as judge of {study.trait.name}"
-run.figure(judge_views.gold_figure(list(fits.values()), title), "judge_gold")
+run.figure("judge_gold", judge_views.gold_figure, list(fits.values()), title)
 
 # %% [markdown]
 # The length bias is the rank correlation of score and length *within* the poles. Where the trait is length
@@ -121,7 +121,7 @@ run.table(judge_views.condition_table(summary, latex=True), "judge_conditions", 
 judge_views.condition_table(summary)
 
 # %%
-run.figure(judge_views.condition_figure(summary, fits, title), "judge_conditions")
+run.figure("judge_conditions", judge_views.condition_figure, summary, fits, title)
 
 # %% [markdown]
 # ## Against the automatic score

@@ -112,7 +112,7 @@ blackbox_views.effect_table(found)
 # %%
 unit = f"effect ({UNITS[study.trait.measure]})"
 run.figure(
-    blackbox_views.sweep_figure(found, unit, f"{box_model}, {study.trait.name}"), "black_box"
+    "black_box", blackbox_views.sweep_figure, found, unit, f"{box_model}, {study.trait.name}"
 )
 
 # %%

@@ -84,8 +84,9 @@ if second:
         run.number(f"spill.level.{method}", spill.spill_level(effects, method))
     for method in ("oracle", "ridge_concept"):
         run.number(f"spill.ratio.{method}", spill.spill_ratio(effects, method))
+    poles = {name: views.pole(trait) for name, trait in named.items()}
     figure = run.figure(
-        views.spill_matrix(spilled, named, ["oracle", "ridge_concept"], title), "spill_matrix"
+        "spill_matrix", views.spill_matrix, spilled, poles, ["oracle", "ridge_concept"], title
     )
 else:
     figure = missing["spill"] = "needs two traits"
@@ -174,7 +175,7 @@ if sizes:
         run.number(f"size.te.{row['size']}", row["te"])
         run.number(f"size.cosine.{row['size']}", row["concept_cosine"])
     own_size = len(first.study.styles) * len(first.study.splits["alignment"])
-    figure = run.figure(views.size_curve(curve, by_size, own_size, title), "size_curve")
+    figure = run.figure("size_curve", views.size_curve, curve, by_size, own_size, title)
 else:
     figure = missing["size_curve"] = "`sizes` is empty"
 figure

@@ -11,14 +11,18 @@
 #
 # Nothing is computed from models here. The numbers, tables and figures of every stage become what LaTeX
 # reads (`paper_src/tex/generated/`), and one record a cell becomes `experiment_results.json`. A number
-# with two sources, or one that the paper uses and no notebook gives, stops the build.
+# with two sources, or one that the paper uses and no notebook gives, stops the build; so does a sentence
+# that the results do not bear out, where the text was written for them (`claims`).
 
 # %% tags=["parameters"]
 profile: str = "quick"  # folder of data/results that is read
 pairs: list = [["qwen2.5-coder-0.5b-instruct", "smollm2-135m-instruct"]]  # the main one first
 traits: list = ["verbosity"]  # the first is the main one
+claims: bool = False  # must what the text claims hold? If not, sentences that don't are left out
 
 # %%
+import pandas as pd
+
 from prefvec.report import cells as all_cells
 from prefvec.report import choice, dashboard, diagnosed, engine, findings, overview, paper
 from prefvec.report.run import Run
@@ -77,23 +81,23 @@ findings.strategy_frame(found)
 # Hatched cells do not succeed, grey ones have no value.
 
 # %%
-run.figure(overview.success_matrix(cells, method), "transfer_success_matrix")
+run.figure("transfer_success_matrix", overview.success_matrix, cells, method)
 
 # %%
-run.figure(overview.scores_comparison(cells, method), "evaluation_scores_comparison")
+run.figure("evaluation_scores_comparison", overview.scores_comparison, cells, method)
 
 # %% [markdown]
 # A radar flatters large polygons and cuts what lies outside its axes (here 0 to 1): read it beside the
 # matrix. Where a trait has no value, spokes are drawn and no polygon.
 
 # %%
-run.figure(overview.performance_radar(cells, method), "model_performance_radar")
+run.figure("model_performance_radar", overview.performance_radar, cells, method)
 
 # %%
 units = {trait: all_cells.trait_unit(study, trait) for trait in traits}
 curve = all_cells.curve_frame(study)
 run.figure(
-    overview.dose_multiples(curve, cells, [method, choice.DEFAULT], units), "dose_small_multiples"
+    "dose_small_multiples", overview.dose_multiples, curve, cells, [method, choice.DEFAULT], units
 )
 
 # %% [markdown]
@@ -104,7 +108,7 @@ run.table(paper.pair_table(cells), "pairs", align="lllrrrr")
 paper.pair_frame(cells)
 
 # %%
-run.figure(paper.pair_figure(cells[cells.trait == traits[0]]), "pairs")
+run.figure("pairs", paper.pair_figure, cells[cells.trait == traits[0]])
 
 # %%
 for name, value in paper.counts(cells).items():
@@ -138,7 +142,7 @@ for name, value in engine.numbers(measured).items():
 engine.contestants(measured)
 
 # %%
-run.figure(engine.scaling_figure(measured), "scaling")
+run.figure("scaling", engine.scaling_figure, measured)
 
 # %%
 engine.targets(measured)
@@ -149,6 +153,7 @@ paper.write_summary(study, cells, found)
 findings.write_verdicts(study, found)
 page = dashboard.write_dashboard(study, cells, found)
 print(f"{page.name}: {page.stat().st_size / 1e6:.1f} MB")
-run.close(records=None)
-numbers, used = paper.write_tex(profile, pairs, traits)
-print(f"{len(numbers)} numbers, {len(used)} used in the paper")
+run.close(records=None, pairs=pairs, traits=traits, claims=claims)
+numbers, claimed = paper.write_tex(profile, pairs, traits, strict=claims)
+print(f"{len(numbers)} numbers for the paper")
+pd.DataFrame({"what the paper claims": claimed.keys(), "left out because": claimed.values()})

@@ -83,7 +83,7 @@ def test_a_ratio_without_an_intended_effect_is_no_number():
 
 def test_the_spill_figure_marks_what_was_intended_and_prints_intervals():
     frame = spill.spill_frame(spill.spill_effects(planted(PLANTED), SIGNS))
-    traits = {name: load_trait(name) for name in TRAITS}
+    traits = {name: views.pole(load_trait(name)) for name in TRAITS}
     figure = views.spill_matrix(frame, traits, ["oracle"], "t")
     texts = [t.get_text() for t in figure.axes[0].texts]
     first, third = frame.effect[0], frame.effect[2]

@@ -174,6 +174,23 @@ def test_a_second_run_has_nothing_to_do(smoke_run):
 
 
 @pytest.mark.real
+@pytest.mark.notebooks
+@pytest.mark.paper
+def test_a_replay_draws_the_same_figures_and_finds_the_same_numbers(smoke_run):
+    """Without a model: the cache it is given is empty."""
+    home, environment, _ = smoke_run
+    command = [sys.executable, "-m", "prefvec.cli", "replay", str(home / "results" / "smoke")]
+    empty = environment | {"PREFVEC_CACHE": str(home / "empty")}
+    done = subprocess.run(command, env=empty, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    again, drawn = ROOT / ".prefvec/replay/figures/smoke", home / "figures" / "smoke"
+    pictures = {str(p.relative_to(drawn)): p.read_bytes() for p in drawn.rglob("*.pdf")}
+    assert pictures == {str(p.relative_to(again)): p.read_bytes() for p in again.rglob("*.pdf")}
+    assert f"{len(pictures)} figures drawn" in done.stdout
+    assert ".prefvec/replay" in (ROOT / "paper_src/tex/generated/figures.tex").read_text()
+
+
+@pytest.mark.real
 def test_a_profile_gives_a_notebook_what_differs_for_its_trait_and_pair():
     paper, path = load_profile("paper"), NOTEBOOKS / "04_adapters.ipynb"
     for trait in paper.traits:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from prefvec.errors import ConfigError, PrefvecError
+from prefvec.paths import FIGURES, RESULTS, TEX
 from prefvec.profile import Profile
 
 app = typer.Typer(
@@ -139,6 +140,41 @@ def pdf() -> None:
     from prefvec import pipeline
 
     print(pipeline.build_pdf())
+
+
+@app.command()
+def replay(
+    results: Annotated[Path, typer.Argument(help="results of a profile")] = RESULTS / "paper",
+    no_pdf: NoPdf = False,
+) -> None:
+    """Figures, tables, numbers and the PDF again from saved results, with no model.
+
+    Exit status 3 if a number or verdict of the paper is not the saved one.
+    """
+    from prefvec.replay import replay as replayed
+
+    found = replayed(results, pdf=not no_pdf)
+    print(
+        f"{found.figures} figures drawn, {found.same} of {found.numbers} numbers exactly as saved "
+        f"(in {found.folder})"
+    )
+    for name, saved, computed in found.verdicts:
+        print(f"verdict {name}: saved {saved}, computed {computed}")
+    if not no_pdf:
+        print(TEX / "main.pdf")
+    if found.verdicts or found.same < found.numbers:
+        raise typer.Exit(3)
+
+
+@app.command()
+def figures(
+    results: Annotated[Path, typer.Argument(help="results of a profile, as data/results/paper")],
+) -> None:
+    """Draw the figures of saved results again, into `figures/<name of the folder>`."""
+    from prefvec.replay import redraw
+
+    drawn = redraw(results)
+    print(f"{len(drawn)} figures in {FIGURES / results.absolute().name}")
 
 
 @app.command()

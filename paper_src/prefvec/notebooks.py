@@ -175,7 +175,7 @@ def profile_parameters(path: Path, profile: str, chosen: dict[str, object]) -> d
     )
     values = {**used.settings_of(trait), **used.extensions_of(source, target).model_dump()}
     values |= used.diagnostics.model_dump()
-    values |= {"profile": used.name, "traits": list(used.traits)}
+    values |= {"profile": used.name, "traits": list(used.traits), "claims": used.claims}
     return {**{k: v for k, v in values.items() if k in declared}, **chosen}
 
 

@@ -125,7 +125,8 @@ class Profile(BaseModel):
 
     `trait_settings` holds what differs for a trait, e.g. shorter answers where length is not measured;
     `extensions` what notebook 08 takes beside them, `diagnostics` what notebooks 05a to 05c do, `screen`
-    which decoder families notebook 00 tries.
+    which decoder families notebook 00 tries; `claims`: a sentence of the paper that the results do not
+    bear out stops the build (elsewhere it is left out).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -139,6 +140,7 @@ class Profile(BaseModel):
     extensions: Extensions = Extensions()
     diagnostics: Diagnostics = Diagnostics()
     screen: Literal["few", "all"] = "few"
+    claims: bool = False
 
     def settings_of(self, trait: str) -> dict:
         """The profile's settings with those of one trait over them."""

@@ -18,10 +18,11 @@ def pole(trait: Trait) -> str:
 
 
 def spill_matrix(
-    frame: pd.DataFrame, traits: Mapping[str, Trait], methods: list[str], title: str
+    frame: pd.DataFrame, traits: Mapping[str, str], methods: list[str], title: str
 ) -> plt.Figure:
     """Standardised effects of each trait's vector (rows) on each trait's score (columns), a panel a
-    method, with 95 % intervals; a frame marks the intended effect, bold an interval without 0."""
+    method, with 95 % intervals; a frame marks the intended effect, bold an interval without 0.
+    traits: names, each with the text below its column (`pole`)."""
     names = list(traits)
     values = [_matrix(frame, method, names) for method in methods]
     bound = max(1e-9, np.nanmax(np.abs([v[..., 0] for v in values])))
@@ -44,7 +45,7 @@ def spill_matrix(
                 box = plt.Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fill=False, ec="0.2", lw=1)
                 axes.add_patch(box)
         axes.set_title(label(method))
-        axes.set_xticks(range(len(names)), [pole(t).replace(" (", "\n(") for t in traits.values()])
+        axes.set_xticks(range(len(names)), [text.replace(" (", "\n(") for text in traits.values()])
         axes.set_yticks(range(len(names)), names if axes is panels[0, 0] else [])
         axes.tick_params(length=0, labelsize=7)
         axes.spines[:].set_visible(False)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from prefvec.metrics.coherence import PERPLEXITY_TOKENS
 from prefvec.paths import RESULTS
 from prefvec.report import choice, strategy, verdicts
 from prefvec.report.cells import BOUND, Gathered, arrow, site_frame
@@ -73,6 +74,7 @@ def numbers(found: Findings) -> dict[str, tuple]:
         "best.method": (label(found.choice.method), "", 0),
         "rule.bound": (BOUND, "", 1),
         "rule.margin": (verdicts.CONTROL_MARGIN, "", 1),
+        "rule.perplexity_tokens": (PERPLEXITY_TOKENS, "", 0),
     }
     for row in found.best.itertuples():
         out[number_key("best.te", row.key)] = (row.mean, "", 2)

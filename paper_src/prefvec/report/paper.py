@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from prefvec.paths import FIGURES, RESULTS, ROOT, TEX, pair_name, slug
+from prefvec.report import claims
 from prefvec.report import numbers as number_files
 from prefvec.report.cells import (
     NO_EFFECT,
@@ -167,8 +168,12 @@ def markdown(frame: pd.DataFrame) -> str:
     )
 
 
-def write_tex(profile: str, pairs: list[list[str]], traits: list[str]) -> tuple[dict, set[str]]:
-    r"""Write `generated/`: numbers, tables and where the figures are. Checks every `\res{…}`.
+def write_tex(
+    profile: str, pairs: list[list[str]], traits: list[str], strict: bool = False
+) -> tuple[dict, dict[str, str]]:
+    r"""Write `generated/`: numbers, claims, tables and where the figures are; the numbers, and what
+    became of each claim. Checks every `\res{…}` and `\claim{…}`; strict: a claim that does not hold
+    stops the build.
 
     The first pair and trait are the main ones: their numbers have the prefix `main.` as well, as have
     those of the pair over all traits (notebook 08).
@@ -211,7 +216,9 @@ def write_tex(profile: str, pairs: list[list[str]], traits: list[str]) -> tuple[
     left_out = [name for name, (_, there) in switches.items() if not there]
     sources = sorted([TEX / "main.tex", *(TEX / "sections").glob("*.tex")])
     sources = [path for path in sources if path.stem not in left_out]
-    used = number_files.check_uses(numbers, sources)
+    number_files.check_uses(numbers, sources)
+    claimed = claims.check_claims(numbers, sources, strict)
+    claims.write_tex(claimed, GENERATED / "claims.tex")
     number_files.write_tex(numbers, GENERATED / "numbers.tex")
     for folder in (RESULTS / profile, folders[0], folders[0].parent):
         for table in sorted((folder / "tables").glob("*.tex")):
@@ -229,7 +236,7 @@ def write_tex(profile: str, pairs: list[list[str]], traits: list[str]) -> tuple[
         GENERATED / "figures.tex",
         f"% Written by notebooks/09_paper.\n\\graphicspath{{{paths}}}\n{switch}",
     )
-    return numbers, used
+    return numbers, claimed
 
 
 def _extended(profile: str, pair: list[str]) -> bool:

@@ -1,5 +1,6 @@
 """One notebook run: where its figures, tables, numbers, records and manifest go."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -7,6 +8,7 @@ import pandas as pd
 
 from prefvec.paths import FIGURES, cell_file, pair_name, run_dir
 from prefvec.report import figures
+from prefvec.report.figure_data import write_figure_data
 from prefvec.report.manifest import write_manifest
 from prefvec.report.numbers import Numbers, number_key
 from prefvec.report.records import record
@@ -49,8 +51,11 @@ class Run:
         """Record a number of this run for the paper."""
         self.numbers.add(self.key(name), value, unit, digits)
 
-    def figure(self, figure: plt.Figure, name: str) -> plt.Figure:
-        """Save a figure as PDF and PNG; give it back for display."""
+    def figure(self, name: str, draw: Callable[..., plt.Figure], *arguments) -> plt.Figure:
+        """Draw a figure with a function of `prefvec.report`, save it as PDF and PNG, and what it was
+        drawn from as `figures/<name>.json` (replay draws it again); give it back for display."""
+        write_figure_data(self.folder, name, f"notebooks/{self.stage}", draw, arguments)
+        figure = draw(*arguments)
         figures.save(figure, self.figures, name)
         plt.close(figure)  # or the notebook would show it a second time
         return figure

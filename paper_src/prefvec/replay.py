@@ -1,0 +1,115 @@
+"""Rebuild what a reader sees from saved results: figures, tables, numbers and the PDF, with no model.
+
+Nothing is written into the results that are replayed: they are copied, and the copy's paper stage is
+computed anew and compared with what was saved.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm.auto import tqdm
+
+from prefvec.errors import PrefvecError, ReportError
+from prefvec.paths import FIGURES, ROOT
+from prefvec.report import figures
+from prefvec.report.compare import EXACT, compare
+from prefvec.report.figure_data import FOLDER, drawn_again
+from prefvec.store import read_json
+
+AREA = ROOT / ".prefvec" / "replay"
+PAPER = "09_paper"
+PARAMETERS = ("pairs", "traits", "claims")  # of notebook 09, from its manifest
+
+
+class Replayed(NamedTuple):
+    """figures: how many were drawn; numbers: of the paper's stage, and how many are the same float as
+    the saved one; verdicts: (name, saved, computed) that differ; folder: where it all is."""
+
+    figures: int
+    numbers: int
+    same: int
+    verdicts: list[tuple[str, str, str]]
+    folder: Path
+
+
+def figure_files(results: Path) -> list[Path]:
+    """The figure data of a results folder. Raises ReportError if there is none."""
+    found = sorted(results.rglob(f"{FOLDER}/*.json"))
+    if not found:
+        raise ReportError(
+            f"{results}: no {FOLDER}/*.json in it: give a folder like data/results/paper"
+        )
+    return found
+
+
+def redraw(results: Path, target: Path | None = None, workers: int = 0) -> list[Path]:
+    """Draw all figures of a results folder again: `<target>/<parts…>/<name>.pdf` and `.png`.
+
+    target: `figures/<name of the folder>` if None. Raises ReportError for damaged figure data.
+    """
+    results = Path(results).absolute()
+    target = target or FIGURES / results.name
+    files = figure_files(results)
+    jobs = [(path, target / path.parent.parent.relative_to(results)) for path in files]
+    workers = min(workers or os.cpu_count() or 1, len(jobs))
+    # Fresh processes: a fork of one that has loaded torch may hang in its threads.
+    with ProcessPoolExecutor(workers, get_context("spawn"), figures.use_style) as pool:
+        chunk = max(1, min(8, len(jobs) // workers))
+        drawn = pool.map(_draw, *zip(*jobs, strict=True), chunksize=chunk)
+        return list(tqdm(drawn, total=len(jobs), desc="figures", disable=None))
+
+
+def replay(results: Path, pdf: bool = True) -> Replayed:
+    """Figures, tables, numbers, claims and (pdf) `paper_src/tex/main.pdf` from a results folder.
+
+    Raises ReportError if the folder holds no finished paper stage, if a number or a claim of the paper
+    fails, or if LaTeX does.
+    """
+    results = Path(results).absolute()
+    manifest = results / "manifest_09.json"
+    if not manifest.exists():
+        raise ReportError(f"{results}: no manifest_09.json, so no finished run of a profile")
+    study = read_json(manifest)
+    if any(name not in study for name in PARAMETERS):
+        raise ReportError(f"{manifest}: made by an older version: run notebook 09 again")
+    copy, drawn = AREA / "results" / results.name, AREA / "figures" / results.name
+    shutil.rmtree(AREA, ignore_errors=True)
+    shutil.copytree(results, copy, ignore=shutil.ignore_patterns("notebooks", "*.log", ".*"))
+    count = len(redraw(results, drawn))
+    _paper_stage({"profile": results.name, **{k: study[k] for k in PARAMETERS}})
+    found = compare(results, copy)
+    if pdf:
+        from prefvec.pipeline import build_pdf
+
+        build_pdf()
+    changed = [v for v in found.verdicts if v[1] != v[2]]
+    same = int((found.numbers.status == EXACT).sum())
+    return Replayed(count, len(found.numbers), same, changed, AREA)
+
+
+def _draw(path: Path, folder: Path) -> Path:
+    import matplotlib.pyplot as plt
+
+    figure = drawn_again(path)
+    figures.save(figure, folder, path.stem)
+    plt.close(figure)
+    return folder / f"{path.stem}.pdf"
+
+
+def _paper_stage(given: dict) -> None:
+    """Notebook 09 on the copy, in a process of its own: where results are is fixed at import."""
+    output = AREA / "notebooks" / f"{PAPER}.ipynb"
+    command = [sys.executable, "-m", "prefvec.cli", "notebook", PAPER, "--output", str(output)]
+    command += ["--json", json.dumps(given)]
+    places = {"PREFVEC_RESULTS": str(AREA / "results"), "PREFVEC_FIGURES": str(AREA / "figures")}
+    done = subprocess.run(command, env=os.environ | places, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        raise PrefvecError(lines[-1].removeprefix("error: ") if lines else f"{PAPER} failed")

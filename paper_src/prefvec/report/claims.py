@@ -1,0 +1,95 @@
+r"""Claims: every sentence of the paper that asserts something rests on a condition that is checked.
+
+In LaTeX, `\claim{name}{sentence}` prints the sentence only where the condition of that name holds. For a
+profile whose results the text was written for (`claims: true` in its file) one that does not hold, or
+whose number is missing, stops the build with its name.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from prefvec.errors import ReportError
+from prefvec.store import write_text
+
+USE = re.compile(r"\\claim\{([^}]*)\}")
+OFF_AXIS_COSINE = 0.5  # a cosine below this is called far from 1
+
+
+class Found:
+    """The paper's numbers as conditions read them. A number that is missing or undefined is a KeyError."""
+
+    def __init__(self, numbers: Mapping[str, dict]):
+        self.numbers = numbers
+
+    def value(self, key: str) -> float | int | str:
+        """The number itself, or the word (a verdict, a method)."""
+        return self._get(key, "value")
+
+    def low(self, key: str) -> float:
+        """Lower end of the number's 95 % interval."""
+        return self._get(key, "low")
+
+    def high(self, key: str) -> float:
+        """Upper end of the number's 95 % interval."""
+        return self._get(key, "high")
+
+    def _get(self, key: str, part: str):
+        found = self.numbers[key][part]
+        if found is None:
+            raise KeyError(key)
+        return found
+
+
+CLAIMS: dict[str, Callable[[Found], bool]] = {
+    "chosen-method-transfers": lambda n: n.low("best.te.all") > 0,
+    "mapped-beats-random": lambda n: n.low("main.gain_over_random") > 0,
+    "concepts-beat-reconstruction": lambda n: n.low("main.gain_over_r2") > 0,
+    "cosine-understates": lambda n: (
+        n.value("main.cosine.ridge_concept") < OFF_AXIS_COSINE and n.low("main.te.ridge_concept") > 0
+    ),
+    "shuffled-pairs-fail": lambda n: n.high("main.te.shuffled_pairing") < n.low(
+        "main.te.ridge_concept"
+    ),
+}  # fmt: skip
+
+
+def judged(numbers: Mapping[str, dict]) -> dict[str, str]:
+    """Every claim by name: empty if it holds, else why not."""
+    found, out = Found(numbers), {}
+    for name, holds in CLAIMS.items():
+        try:
+            out[name] = "" if holds(found) else "the results say otherwise"
+        except KeyError as error:
+            out[name] = f"number {error.args[0]!r} is missing or undefined"
+    return out
+
+
+def check_claims(
+    numbers: Mapping[str, dict], tex_files: list[Path], strict: bool
+) -> dict[str, str]:
+    r"""What becomes of the claims that the sources make (`judged`).
+
+    Raises ReportError naming file, line and claim for one without a condition, and, if `strict`, for
+    one that does not hold.
+    """
+    state, used = judged(numbers), {}
+    for path in tex_files:
+        for at, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            for name in USE.findall(line):
+                where = f"{path.name}:{at}: claim '{name}'"
+                if name not in state:
+                    raise ReportError(f"{where} has no condition in report/claims.py")
+                if strict and state[name]:
+                    raise ReportError(f"{where} does not hold: {state[name]}")
+                used[name] = state[name]
+    return used
+
+
+def write_tex(claims: Mapping[str, str], path: Path) -> Path:
+    r"""The claims that hold, for `\claim{name}{sentence}`."""
+    lines = [
+        "% Written by notebooks/09_paper. Do not edit: the conditions are in report/claims.py."
+    ]
+    lines += [rf"\prefvecclaim{{{name}}}" for name, why in sorted(claims.items()) if not why]
+    return write_text(path, "\n".join(lines) + "\n")
