@@ -8,10 +8,11 @@ set -euo pipefail
 WANT_LATEX=1 SETUP_ONLY=0 COMMAND=run
 arguments=()
 for argument in "$@"; do
-  case $argument in --plan | --replay | --figures-only) ;; *) arguments+=("$argument") ;; esac
+  case $argument in --plan | --replay | --verify | --figures-only) ;; *) arguments+=("$argument") ;; esac
   case $argument in
     --plan) COMMAND=plan WANT_LATEX=0 ;;
     --replay) COMMAND=replay ;;
+    --verify) COMMAND=verify WANT_LATEX=0 ;;
     --figures-only) COMMAND=figures WANT_LATEX=0 ;;
     --no-pdf) WANT_LATEX=0 ;;
     --setup-only) SETUP_ONLY=1 ;;
@@ -47,6 +48,8 @@ usage: ./run_all.sh [options]
                            of a run (with --gpus N, --gpu NAME of data/plan.yaml, --json)
   --replay [DIR]           figures, tables, numbers and PDF from saved results, with no model, in
                            minutes (default: data/results/paper)
+  --verify [DIR]           run the profile, or the pair and trait given, afresh, and hold every number
+                           against the saved one (default: data/results/<profile>)
   --figures-only DIR       the figures of saved results alone
   --executor NAME          where jobs run: local (default), slurm, cluster-generic, … (docs/scaling.md)
   --jobs N                 jobs at once on a cluster (default: 10)

@@ -65,6 +65,18 @@ def test_a_changed_number_text_and_verdict_are_found(tmp_path):
     assert key in found.text() and "-> gone" in found.text()
 
 
+def test_of_runs_over_different_cells_only_the_cells_are_compared(tmp_path):
+    for run, traits in (("a", ["verbosity", "silly"]), ("b", ["verbosity"])):
+        shutil.copytree(PAPER / CELL, tmp_path / run / CELL)
+        shutil.copy(PAPER / "verdicts.json", tmp_path / run)
+        top = {"source": "notebooks/09_paper", "numbers": {"pairs.n": number(len(traits))}}
+        write_json(tmp_path / run / "numbers_09.json", top)
+        write_json(tmp_path / run / "manifest_09.json", {"pairs": [["a", "b"]], "traits": traits})
+    found = compare(tmp_path / "a", tmp_path / "b")
+    assert not found.verdicts and len(found.numbers) > 20
+    assert "pairs.n" not in set(found.numbers.key) and found.alone == []
+
+
 def test_a_folder_without_results_is_refused(tmp_path):
     with pytest.raises(ReportError, match="no numbers"):
         compare(PAPER, tmp_path)

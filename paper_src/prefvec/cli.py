@@ -167,6 +167,31 @@ def replay(
 
 
 @app.command()
+def verify(
+    results: Annotated[Path | None, typer.Argument(help="saved results (of the profile)")] = None,
+    profile: ProfileName = "paper",
+    source_model: Source = None,
+    target_models: Targets = None,
+    trait: TraitName = None,
+    keep: Annotated[bool, typer.Option("--keep", help="go on from an interrupted one")] = False,
+) -> None:
+    """Run a profile, or a part of it, afresh and hold every number against the saved results.
+
+    Exit status 3 if a number left its declared tolerance or a verdict changed.
+    """
+    from prefvec.verify import AREA
+    from prefvec.verify import verify as verified
+
+    chosen = _chosen(False, False, profile, source_model, target_models, trait, None, None)
+    given = {"source-model": source_model, "target-models": target_models, "trait": trait}
+    arguments = [f"--{name}={value}" for name, value in given.items() if value]
+    found = verified(results or RESULTS / chosen.name, profile, arguments, keep)
+    print(found.text())
+    print(f"report: {AREA / 'report.md'}")
+    _exit_if_changed(found)
+
+
+@app.command()
 def figures(
     results: Annotated[Path, typer.Argument(help="results of a profile, as data/results/paper")],
 ) -> None:
@@ -187,11 +212,17 @@ def compare(
 
     Exit status 3 if a number left its interval or a verdict changed.
     """
-    from prefvec.report.compare import OUTSIDE
     from prefvec.report.compare import compare as compared
 
     found = compared(before, after)
     print(json.dumps(found.as_record(), indent=1) if as_json else found.text())
+    _exit_if_changed(found)
+
+
+def _exit_if_changed(found) -> None:
+    """Exit status 3 if a number is outside its tolerance or a verdict changed."""
+    from prefvec.report.compare import OUTSIDE
+
     changed = [name for name, a, b in found.verdicts if a != b]
     if changed or (found.numbers.status == OUTSIDE).any():
         raise typer.Exit(3)

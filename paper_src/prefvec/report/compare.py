@@ -69,17 +69,18 @@ def compare(before: Path, after: Path) -> Comparison:
 
     A number is exact (the same float, and the same interval), as printed (the same after rounding to
     the digits that the paper shows), in the interval (inside the first run's 95 % interval), or outside.
+    Of runs over different pairs or traits, only what belongs to one model or cell is compared.
     Raises ReportError where a folder has no numbers.
     """
-    one, two = (_numbers(folder) for folder in (before, after))
+    whole = _study(before) == _study(after)
+    one, two = (_numbers(folder, whole) for folder in (before, after))
     rows = []
     for key in sorted(one.keys() & two.keys()):
         a, b = one[key], two[key]
         rows.append((key, a["value"], b["value"], a["low"], a["high"], status(a, b)))
     numbers = pd.DataFrame(rows, columns=["key", "before", "after", "low", "high", "status"])
-    return Comparison(
-        numbers, _texts(before, after), _verdicts(before, after), sorted(one.keys() ^ two.keys())
-    )
+    verdicts = _verdicts(before, after) if whole else []
+    return Comparison(numbers, _texts(before, after), verdicts, sorted(one.keys() ^ two.keys()))
 
 
 def status(a: dict, b: dict) -> str:
@@ -95,8 +96,15 @@ def status(a: dict, b: dict) -> str:
     return INTERVAL if known and bounds[0] <= bounds[1] <= bounds[2] else OUTSIDE
 
 
-def _numbers(folder: Path) -> dict[str, dict]:
-    files = sorted(folder.rglob("numbers_*.json"))
+def _study(folder: Path) -> tuple | None:
+    """Pairs and traits of a run that was finished, as its last manifest has them."""
+    manifest = folder / "manifest_09.json"
+    record = read_json(manifest) if manifest.exists() else {}
+    return record.get("pairs"), record.get("traits")
+
+
+def _numbers(folder: Path, whole: bool) -> dict[str, dict]:
+    files = sorted(folder.rglob("numbers_*.json" if whole else "*/*/numbers_*.json"))
     if not files:
         raise ReportError(f"{folder}: no numbers_*.json, so no results of a profile")
     return merge(files)
