@@ -24,7 +24,7 @@ claims: bool = False  # must what the text claims hold? If not, sentences that d
 import pandas as pd
 
 from prefvec.report import cells as all_cells
-from prefvec.report import choice, dashboard, diagnosed, engine, findings, overview, paper
+from prefvec.report import choice, dashboard, diagnosed, engine, findings, overview, paper, truthful
 from prefvec.report.run import Run
 from prefvec.report.tables import interval_text
 from prefvec.report.views import plain
@@ -116,6 +116,18 @@ for name, value in paper.counts(cells).items():
 for name, (value, unit, digits) in findings.numbers(found).items():
     run.number(name, value, unit, digits)
 paper.counts(cells)
+
+# %% [markdown]
+# ## Honesty: tone and truth
+#
+# The change of the margin of true over false answers (nats per token) under the vector towards deception.
+
+# %%
+told = truthful.truth_cells(study)
+run.table(truthful.truth_table(told, interval_text), "truth", align="lllrrrrrr")
+for name, value in truthful.truth_numbers(told).items():
+    run.number(name, value)
+truthful.truth_table(told, plain)
 
 # %% [markdown]
 # ## Why direct transfer loses effect
