@@ -24,7 +24,17 @@ claims: bool = False  # must what the text claims hold? If not, sentences that d
 import pandas as pd
 
 from prefvec.report import cells as all_cells
-from prefvec.report import choice, dashboard, diagnosed, engine, findings, overview, paper, truthful
+from prefvec.report import (
+    choice,
+    dashboard,
+    diagnosed,
+    engine,
+    findings,
+    overview,
+    paper,
+    prediction,
+    truthful,
+)
 from prefvec.report.run import Run
 from prefvec.report.tables import interval_text
 from prefvec.report.views import plain
@@ -140,6 +150,21 @@ run.table(diagnosed.factorial_table(reasons, interval_text), "factorial", align=
 for name, value in diagnosed.numbers(reasons).items():
     run.number(name, value)
 diagnosed.factorial_table(reasons, plain)
+
+# %% [markdown]
+# ## Could it have been foretold?
+#
+# From what is known before the target has written a word: how well maps carry held-out styles, the layers' CKA, shared
+# vocabulary, the vector's strength in its own model. Both directions of a pair of models are left out together. The
+# baseline knows the trait alone.
+
+# %%
+foretold = prediction.predict(study, cells, method)
+run.figure("prediction", prediction.prediction_figure, foretold.rows)
+for name, value in prediction.prediction_numbers(foretold).items():
+    run.number(name, value)
+print(f"{foretold.verdict} the baseline: {plain(foretold.gain)} on {len(foretold.rows)} cells")
+prediction.prediction_frame(foretold)
 
 # %% [markdown]
 # ## What the engine costs

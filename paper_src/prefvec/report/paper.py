@@ -212,6 +212,7 @@ def write_tex(
     switches = {
         "extensions": ("extended", _extended(profile, pairs[0])),
         "diagnostics": ("diagnosed", _diagnosed(profile, pairs[0], traits[0])),
+        "prediction": ("foretold", numbers["prediction.verdict"]["value"] != "undecided"),
         "truth": ("told", numbers["truth.pairs"]["value"] > 0),
     }
     left_out = [name for name, (_, there) in switches.items() if not there]
