@@ -33,6 +33,7 @@ from prefvec.report import (
     overview,
     paper,
     prediction,
+    provenance,
     truthful,
 )
 from prefvec.report.run import Run
@@ -134,7 +135,7 @@ paper.counts(cells)
 
 # %%
 told = truthful.truth_cells(study)
-run.table(truthful.truth_table(told, interval_text), "truth", align="lllrrrrrr")
+run.table(truthful.truth_table(told, interval_text), "truth", align="lrrrrrrr")
 for name, value in truthful.truth_numbers(told).items():
     run.number(name, value)
 truthful.truth_table(told, plain)
@@ -183,6 +184,20 @@ run.figure("scaling", engine.scaling_figure, measured)
 
 # %%
 engine.targets(measured)
+
+# %% [markdown]
+# ## Where the results came from
+#
+# From the manifests of every stage. Wall time is that of the run that wrote the manifest, which may have read
+# generations from the store.
+
+# %%
+stages = provenance.manifests(run.folder)
+run.table(provenance.stage_frame(stages), "stages", align="lrrrr")
+run.table(provenance.checklist(stages), "checklist", align="lP")
+for name, (value, unit, digits) in provenance.provenance_numbers(stages).items():
+    run.number(name, value, unit, digits)
+provenance.checklist(stages)
 
 # %%
 paper.write_results(profile, study.records)

@@ -35,24 +35,19 @@ def cells():
 def test_pairs_without_the_measurement_have_no_row(cells):
     assert list(zip(cells.source, cells.target, strict=True)) == [(QWEN, SMOL), (SMOL, QWEN)]
     shown = truth_table(cells, plain)
-    assert shown.iloc[0]["unsteered accuracy"] == "0.90 [0.80, 1.00]"
-    assert "-0.11" in shown.iloc[0, 3].replace("−", "-")
+    assert (shown.pair[0], shown.accuracy[0]) == ("Qwen2.5 → SmolLM2", "0.90")
+    assert shown["own vector"][0] == "-0.11 [-0.18, -0.05]"
 
 
 def test_only_intervals_without_zero_are_counted_each_way(cells):
     found = truth_numbers(cells)
-    assert (found["truth.pairs"], found["truth.lower.oracle"], found["truth.higher.oracle"]) == (
-        2,
-        1,
-        1,
-    )
+    assert found["truth.pairs"] == 2
+    assert found["truth.lower.oracle"] == found["truth.higher.oracle"] == 1
     assert (found["truth.lower.ridge_concept"], found["truth.higher.ridge_concept"]) == (1, 0)
     assert found["truth.lower.random_0"] == found["truth.higher.random_0"] == 0
 
 
 def test_a_study_without_honesty_has_an_empty_table():
     nothing = truth_cells(Gathered("p", [], [], [], {}, []))
-    assert truth_numbers(nothing)["truth.pairs"] == 0 and truth_table(nothing, plain).shape == (
-        0,
-        9,
-    )
+    assert truth_numbers(nothing)["truth.pairs"] == 0
+    assert truth_table(nothing, plain).shape == (0, 8)

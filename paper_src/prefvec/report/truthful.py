@@ -8,11 +8,18 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from prefvec.report.cells import Gathered, short
-from prefvec.report.figures import label
+from prefvec.report.cells import Gathered, arrow
 from prefvec.stats import Estimate
 
-SHOWN = ("oracle", "ridge_concept", "procrustes", "shuffled_pairing", "wrong_trait", "random_0")
+NAMES = {
+    "oracle": "own vector",
+    "ridge_concept": "ridge (concepts)",
+    "procrustes": "Procrustes",
+    "shuffled_pairing": "shuffled pairs",
+    "wrong_trait": "wrong trait",
+    "random_0": "random",
+}
+SHOWN = tuple(NAMES)
 
 
 def truth_cells(study: Gathered) -> pd.DataFrame:
@@ -33,9 +40,12 @@ def truth_cells(study: Gathered) -> pd.DataFrame:
 
 def truth_table(cells: pd.DataFrame, show: Callable[..., str]) -> pd.DataFrame:
     """The same as text. show: `interval_text` for LaTeX, `views.plain` for the notebook."""
-    frame = {"source": cells.source.map(short), "target": cells.target.map(short)}
-    frame["unsteered accuracy"] = [show(e) for e in cells.accuracy]
-    return pd.DataFrame(frame | {label(m): [show(e) for e in cells[m]] for m in SHOWN})
+    pairs = zip(cells.source, cells.target, strict=True)
+    frame = {
+        "pair": [arrow(*pair) for pair in pairs],
+        "accuracy": [f"{e.value:.2f}" for e in cells.accuracy],
+    }
+    return pd.DataFrame(frame | {NAMES[m]: [show(e) for e in cells[m]] for m in SHOWN})
 
 
 def truth_numbers(cells: pd.DataFrame) -> dict[str, int]:
