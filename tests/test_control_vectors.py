@@ -174,3 +174,66 @@ def test_it_does_in_llama_cpp_what_it_does_here(tmp_path):
     answers = generate(loaded, [Request(tuple(i), (steer,)) for i in ids], limit)
     assert np.mean(length_steered) < 0.7 * np.mean(length_plain)
     assert np.mean([a.n_tokens for a in answers]) < 0.7 * np.mean(length_plain)
+
+
+REPENG = (
+    "repeng==0.4.0 --hash=sha256:9192ac3118cff53f78ab18a899975e719a09e9cb8d44e90aae757655152cd3ce"
+)
+
+
+@pytest.fixture(scope="module")
+def repeng(tmp_path_factory):
+    """repeng, beside the environment: it asks for NumPy below 2, of which it needs one old name."""
+    folder = tmp_path_factory.mktemp("repeng")
+    (folder / "requirements.txt").write_text(REPENG)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
+    command += ["--target", str(folder), "-r", str(folder / "requirements.txt")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"repeng can't be fetched: {done.stderr.strip().splitlines()[-1]}")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.syspath_prepend(str(folder))
+        patched.setattr(np, "float_", np.float64, raising=False)
+        import repeng as module
+
+        yield module
+
+
+@pytest.mark.real
+def test_repeng_writes_the_same_greedy_texts_with_the_file(repeng, tmp_path):
+    """The same weights and the exported file, steered by repeng and here: the same tokens; and the
+    file that repeng writes comes back as the same vector."""
+    from prefvec.generation import Request, generate
+    from prefvec.models.load import load_model
+    from prefvec.steering import Steer
+    from prefvec.traits import load_questions, load_trait
+    from prefvec.vectors import extract
+
+    layer, dose, limit = 15, -2.0, 24
+    loaded = load_model("smollm2-135m-instruct", device="cpu", dtype="float32")
+    questions = load_questions("extraction", 6)
+    vector = extract(loaded, load_trait("verbosity"), questions, [layer], n_instructions=2)
+    path = export_control_vector(vector, tmp_path / "v.gguf", loaded)
+    ids = [loaded.prompt.encode(loaded.prompt.render(q)) for q in load_questions("selection", 4)]
+    steer = Steer(vector.at(layer), layer, dose)
+    plain = [a.text for a in generate(loaded, [Request(tuple(i)) for i in ids], limit)]
+    mine = [a.text for a in generate(loaded, [Request(tuple(i), (steer,)) for i in ids], limit)]
+
+    theirs_read = repeng.ControlVector.import_gguf(str(path))
+    wrapped = repeng.ControlModel(loaded.model, [layer])
+    try:
+        wrapped.set_control(theirs_read, dose)
+        theirs = []
+        for i in ids:
+            tokens = torch.tensor([i])
+            out = wrapped.generate(
+                input_ids=tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=limit,
+                do_sample=False, eos_token_id=list(loaded.stop_ids), pad_token_id=0,
+            )[0, len(i) :]  # fmt: skip
+            theirs.append(loaded.tokenizer.decode(out, skip_special_tokens=True).strip())
+    finally:
+        wrapped.unwrap()
+    assert mine == theirs and mine != plain
+    theirs_read.export_gguf(str(tmp_path / "theirs.gguf"))
+    back = import_control_vector(tmp_path / "theirs.gguf", loaded)
+    assert np.array_equal(back.at(layer), vector.at(layer))
