@@ -34,6 +34,7 @@ from prefvec.report import (
     paper,
     prediction,
     provenance,
+    samples,
     truthful,
 )
 from prefvec.report.run import Run
@@ -129,13 +130,25 @@ for name, (value, unit, digits) in findings.numbers(found).items():
 paper.counts(cells)
 
 # %% [markdown]
+# ## Answers
+#
+# The first questions of the split in the main pair, not chosen.
+
+# %%
+shown = ["unsteered", "instruction", "oracle", method, "shuffled_pairing"]
+sampled = samples.samples_of_pair(study, pairs[0], shown, questions=2)
+for at, (trait, table) in enumerate(sampled.items(), 1):
+    run.table(table.rename(columns={"question": trait}), f"samples_{at}", align="NNP")
+pd.concat(sampled.values(), keys=sampled.keys()) if sampled else "nothing was saved"
+
+# %% [markdown]
 # ## Honesty: tone and truth
 #
 # The change of the margin of true over false answers (nats per token) under the vector towards deception.
 
 # %%
 told = truthful.truth_cells(study)
-run.table(truthful.truth_table(told, interval_text), "truth", align="lrrrrrrr")
+run.table(truthful.truth_table(told, interval_text), "truth", align="lrrrrrr")
 for name, value in truthful.truth_numbers(told).items():
     run.number(name, value)
 truthful.truth_table(told, plain)

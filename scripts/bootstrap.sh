@@ -5,7 +5,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=${PREFVEC_VENV:-$ROOT/.venv}
 TORCH="torch==2.13.0"
 LATEX_PACKAGES="latexmk texlive-latex-recommended texlive-latex-extra texlive-fonts-recommended \
-texlive-science texlive-bibtex-extra lmodern poppler-utils"
+texlive-science texlive-bibtex-extra texlive-luatex lmodern fonts-dejavu-core fonts-droid-fallback poppler-utils"
 BROWSER_PACKAGES="chromium"  # the dashboard's tests alone
 
 say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
@@ -35,7 +35,7 @@ torch_kind() { if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/n
 
 environment_ready() { [ -x "$VENV/bin/python" ] && [ "$(cat "$VENV/.stamp" 2>/dev/null)" = "$(environment_stamp)" ]; }
 
-latex_ready() { command -v latexmk >/dev/null && kpsewhich siunitx.sty booktabs.sty lmodern.sty natbib.sty microtype.sty 2>/dev/null | awk 'END {exit NR != 5}'; }
+latex_ready() { command -v latexmk >/dev/null && kpsewhich siunitx.sty booktabs.sty fontspec.sty luaotfload.sty natbib.sty microtype.sty 2>/dev/null | awk 'END {exit NR != 6}'; }
 
 as_root() { # how to become root without a question: nothing, sudo, or not at all
   if [ "$(id -u)" = 0 ]; then echo env; elif sudo -n true 2>/dev/null; then echo "sudo -n env"; else return 1; fi

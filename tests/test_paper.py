@@ -16,7 +16,7 @@ from prefvec.report.numbers import Numbers, check_uses, format_number, merge, wr
 from prefvec.report.tables import escape, interval_text, write_table
 from prefvec.stats import Estimate
 
-HOSTILE = r"100% of $x_1 & {y}\input{/etc/passwd} ~ ^ # <b> λ → α"
+HOSTILE = r"100% of $x_1 & {y}\input{/etc/passwd} ~ ^ # <b> λ → α <script>x</script> поэт 意味 😀"
 
 
 def test_a_key_given_twice_in_a_notebook_is_refused():
@@ -67,10 +67,10 @@ def test_tables_escape_text_and_check_their_columns(tmp_path):
 def latex(folder, body):
     shutil.copy(TEX / "prefvec.sty", folder)
     (folder / "t.tex").write_text(
-        "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{booktabs,siunitx,prefvec}\n"
+        "\\documentclass{article}\\usepackage{booktabs,siunitx,prefvec}\n"
         f"\\begin{{document}}\n{body}\n\\end{{document}}\n"
     )
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
+    command = ["lualatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
 
 
@@ -83,6 +83,13 @@ def test_latex_prints_hostile_text_and_keyed_numbers(tmp_path):
     write_table(pd.DataFrame({HOSTILE: [HOSTILE]}), tmp_path / "t1.tex")
     done = latex(tmp_path, "\\input{numbers}\\resci{te.x-1_y} \\input{t1} " + escape(HOSTILE))
     assert done.returncode == 0, done.stdout[-1500:]
+    printed = subprocess.run(
+        ["pdftotext", "t.pdf", "-"], cwd=tmp_path, capture_output=True, text=True
+    ).stdout
+    flat = "".join(printed.split())
+    for word in ("100%of$x", "&{y}\\input{/etc/passwd}", "<b>", "意味", "поэт", "😀", "<script>"):
+        assert word in flat, word
+    assert "Missing character" not in done.stdout
 
 
 @pytest.mark.paper

@@ -50,4 +50,4 @@ def test_only_intervals_without_zero_are_counted_each_way(cells):
 def test_a_study_without_honesty_has_an_empty_table():
     nothing = truth_cells(Gathered("p", [], [], [], {}, []))
     assert truth_numbers(nothing)["truth.pairs"] == 0
-    assert truth_table(nothing, plain).shape == (0, 8)
+    assert truth_table(nothing, plain).shape == (0, 7)

@@ -177,7 +177,7 @@ def build_pdf() -> Path:
     epoch = subprocess.run(
         ["git", "log", "-1", "--format=%ct"], cwd=ROOT, capture_output=True, text=True, check=False
     ).stdout.strip()
-    command = ["latexmk", "-pdf", "-interaction=nonstopmode", "-halt-on-error", "-file-line-error", "-outdir=build", "main.tex"]  # fmt: skip
+    command = ["latexmk", "-lualatex", "-interaction=nonstopmode", "-halt-on-error", "-file-line-error", "-outdir=build", "main.tex"]  # fmt: skip
     try:
         done = subprocess.run(
             command, cwd=TEX, capture_output=True, text=True, errors="replace",
@@ -191,6 +191,9 @@ def build_pdf() -> Path:
     if done.returncode:
         errors = [line for line in log.splitlines() if ".tex:" in line or line.startswith("!")]
         raise ReportError(f"LaTeX stopped: {errors[0] if errors else done.stdout[-300:]}")
+    absent = [line for line in log.splitlines() if line.startswith("Missing character")]
+    if absent:
+        raise ReportError(f"the paper has a character that no font has: {absent[0]}")
     undefined = [line for line in log.splitlines() if "undefined" in line and "Warning" in line]
     if undefined:
         raise ReportError(f"the paper has undefined references: {undefined[0]}")

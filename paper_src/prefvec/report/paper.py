@@ -1,5 +1,6 @@
 """From the results of every stage to what LaTeX reads, and to `experiment_results.json`."""
 
+import shutil
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -222,6 +223,7 @@ def write_tex(
     claimed = claims.check_claims(numbers, sources, strict)
     claims.write_tex(claimed, GENERATED / "claims.tex")
     number_files.write_tex(numbers, GENERATED / "numbers.tex")
+    shutil.rmtree(GENERATED / "tables", ignore_errors=True)  # another profile's would be printed
     for folder in (RESULTS / profile, folders[0], folders[0].parent):
         for table in sorted((folder / "tables").glob("*.tex")):
             write_text(GENERATED / "tables" / table.name, table.read_text(encoding="utf-8"))

@@ -18,8 +18,8 @@ _SPECIAL = {
 
 
 def escape(text: str) -> str:
-    """Text that LaTeX prints as it is, whatever characters it holds."""
-    return "".join(_SPECIAL.get(c, c) for c in str(text))
+    """Text that LaTeX prints as it is, whatever characters it holds; control characters are spaces."""
+    return "".join(_SPECIAL.get(c, c if c.isprintable() else " ") for c in str(text))
 
 
 def interval_text(estimate: Estimate, digits: int = 2, scale: float = 1.0) -> str:

@@ -14,7 +14,6 @@ from prefvec.stats import Estimate
 NAMES = {
     "oracle": "own vector",
     "ridge_concept": "ridge (concepts)",
-    "procrustes": "Procrustes",
     "shuffled_pairing": "shuffled pairs",
     "wrong_trait": "wrong trait",
     "random_0": "random",
