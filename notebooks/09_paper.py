@@ -24,7 +24,7 @@ claims: bool = False  # must what the text claims hold? If not, sentences that d
 import pandas as pd
 
 from prefvec.report import cells as all_cells
-from prefvec.report import choice, dashboard, diagnosed, engine, findings, overview, paper
+from prefvec.report import choice, dashboard, diagnosed, engine, findings, index, overview, paper
 from prefvec.report.run import Run
 from prefvec.report.tables import interval_text
 from prefvec.report.views import plain
@@ -156,4 +156,5 @@ print(f"{page.name}: {page.stat().st_size / 1e6:.1f} MB")
 run.close(records=None, pairs=pairs, traits=traits, claims=claims)
 numbers, claimed = paper.write_tex(profile, pairs, traits, strict=claims)
 print(f"{len(numbers)} numbers for the paper")
+index.write_index(run.folder, run.figures)
 pd.DataFrame({"what the paper claims": claimed.keys(), "left out because": claimed.values()})
