@@ -61,6 +61,11 @@ def render(results: Path, figures: Path, committed: bool = False) -> str:
         owner, *rest = run["parts"] or ["all cells"]
         run["cell"] = ", ".join([named.get(owner, owner), *rest])
     pictures = _pictures(figures, links, named)
+    efficiencies = _efficiencies(results, verdicts)
+
+    def row(owner: str) -> dict:
+        return _row(owner, traits, runs, pictures, efficiencies)
+
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -72,16 +77,13 @@ def render(results: Path, figures: Path, committed: bool = False) -> str:
         documents=_documents(results, links),
         notebooks=[(p.stem, links.to(p)) for p in sorted(NOTEBOOKS.glob("*.ipynb")) if links.to(p)],
         traits=traits,
-        pairs=[
-            (names[pair], _row(pair_name(*pair), traits, runs, pictures, _efficiencies(results, verdicts, pair)))
-            for pair in pairs
-        ],
-        models=[(model, _row(slug(model), traits, runs, pictures, {})) for model in models],
+        pairs=[(names[pair], row(pair_name(*pair))) for pair in pairs],
+        models=[(model, row(slug(model))) for model in models],
         pictures=pictures,
         runs=runs,
         minutes=sum(run["minutes"] or 0 for run in runs),
         memory=max((run["memory"] or 0 for run in runs), default=0),
-    )  # fmt: skip
+    )
 
 
 class _Links:
@@ -136,32 +138,35 @@ def _runs(results: Path, links: _Links) -> list[dict]:
 
 def _row(owner: str, traits: list[str], runs: list, pictures: list, efficiencies: dict) -> dict:
     """What there is of a pair or a model: by trait, and for all traits together (`all`)."""
+    nothing = {"te": "", "tint": ""}
     cells = {}
     for key, parts in {"all": [owner], **{t: [owner, t] for t in traits}}.items():
         cells[key] = {
             "runs": [run for run in runs if run["parts"] == parts],
             "figures": next((p["id"] for p in pictures if p["parts"] == parts), ""),
-            **efficiencies.get(key, {"te": "", "tint": ""}),
+            **efficiencies.get((owner, key), nothing),
         }
     return cells
 
 
-def _efficiencies(results: Path, verdicts: dict, pair: tuple[str, str]) -> dict[str, dict]:
-    """The chosen method's transfer efficiency at the cell's site, by trait: as text, and as a colour."""
+def _efficiencies(results: Path, verdicts: dict) -> dict[tuple[str, str], dict]:
+    """The chosen method's transfer efficiency at each cell's site, as text and as a colour, by results
+    folder of the pair and trait."""
+    doses = {
+        path.parent.relative_to(results).parts: read_json(path)["site"]["dose"]
+        for path in results.glob("*/*/manifest_04.json")
+    }
     out = {}
     for record in read_json(results / "experiment_results.json"):
-        if (record["source"], record["target"]) != pair or record["metric"] != "effect":
-            continue
-        manifest = results / pair_name(*pair) / record["trait"] / "manifest_04.json"
-        if record["method"] != verdicts["choice"]["method"] or not manifest.exists():
-            continue
-        if abs(record["dose"]) != read_json(manifest)["site"]["dose"]:
+        cell = (pair_name(record["source"], record["target"]), record["trait"])
+        chosen = record["metric"] == "effect" and record["method"] == verdicts["choice"]["method"]
+        if not chosen or abs(record["dose"]) != doses.get(cell):
             continue
         te = record["transfer_efficiency"]
         found = _estimate([te, record["te_ci_low"], record["te_ci_high"]])
         strength = 0 if te is None else min(abs(te), 1) * 0.32
         colour = "0,114,178" if strength and te > 0 else "213,94,0"
-        out[record["trait"]] = {
+        out[cell] = {
             "te": "no value" if te is None else plain(found).replace("--", "–"),
             "tint": f"rgba({colour},{strength:.2f})" if strength else "",
         }
