@@ -23,7 +23,7 @@ from study_records import MODELS, write_cell, write_model
 HOSTILE = "</td></pre><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> 100% a_b & \\x $y$ {z} {{ 7*7 }} 意味 עברית"
 QWEN, SMOL, _ = MODELS
 PAIRS = [[QWEN, SMOL], [SMOL, QWEN]]
-NAMES = ["<b>bold</b> & 意味", "silly"]  # of traits
+NAMES = ["<img src=x onerror=alert(1)> & 意味 #1?%41", "silly"]  # of traits
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 
@@ -102,7 +102,7 @@ def test_hostile_text_is_shown_as_text_in_every_kind_of_output(visit, tmp_path):
     assert page.locator("script").count() == 0
     assert page.locator("img").count() == 1  # the figure
     assert page.evaluate("document.images[0].naturalWidth") == 1
-    assert page.requests == [path.as_uri(), f"data:image/png;base64,{PIXEL}"]
+    assert [url for url in page.requests if not url.startswith("data:")] == [path.as_uri()]
     assert page.problems == []
 
 
@@ -310,8 +310,8 @@ def test_the_index_shows_hostile_names_as_text_and_asks_for_nothing(profile, vis
     results, figures = profile
     path = index.write_index(results, figures)
     page = visit(path)
-    assert "<b>bold</b> & 意味" in page.inner_text(".matrix >> nth=0")
-    assert page.locator("b b, td b, th b").count() == 0 and page.locator("script").count() == 0
+    assert NAMES[0] in page.inner_text(".matrix >> nth=0")
+    assert page.locator("img:not([loading])").count() == 0 and page.locator("script").count() == 0
     assert page.problems == []
     assert [url for url in page.requests if not url.startswith("file:")] == []
     group = page.locator("a[href^='#figures-']").first
