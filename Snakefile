@@ -347,6 +347,7 @@ rule paper:
         "benchmarks/results.json",
         "benchmarks/machine.json",
         "paper_src/prefvec/report/dashboard.html",
+        "paper_src/prefvec/report/index.html",
         code("09_paper"),
     output:
         notebook=f"{OUT}/notebooks/09_paper.ipynb",

@@ -30,6 +30,7 @@ from prefvec.report import (
     diagnosed,
     engine,
     findings,
+    index,
     overview,
     paper,
     prediction,
@@ -221,4 +222,5 @@ print(f"{page.name}: {page.stat().st_size / 1e6:.1f} MB")
 run.close(records=None, pairs=pairs, traits=traits, claims=claims)
 numbers, claimed = paper.write_tex(profile, pairs, traits, strict=claims)
 print(f"{len(numbers)} numbers for the paper")
+index.write_index(run.folder, run.figures)
 pd.DataFrame({"what the paper claims": claimed.keys(), "left out because": claimed.values()})

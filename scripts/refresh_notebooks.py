@@ -13,9 +13,8 @@ from nbclient import NotebookClient
 
 from prefvec.notebooks import find_notebook
 from prefvec.paths import NOTEBOOKS, ROOT
+from prefvec.report.pages import published
 from prefvec.store import write_text
-
-WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def refresh(name: str) -> None:
@@ -25,21 +24,7 @@ def refresh(name: str) -> None:
     NotebookClient(
         notebook, timeout=None, record_timing=False, resources={"metadata": {"path": str(ROOT)}}
     ).execute()
-    notebook.metadata.pop("widgets", None)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if not _is_progress(o)]
-            for output in cell.outputs:
-                if output.output_type == "stream":
-                    output.text = output.text.replace(str(ROOT) + "/", "")
-                for kind, text in output.get("data", {}).items():
-                    if isinstance(text, str) and kind.startswith("text/"):
-                        output.data[kind] = text.replace(str(ROOT) + "/", "")
-    write_text(path, nbformat.writes(notebook) + "\n")
-
-
-def _is_progress(output) -> bool:
-    return output.get("name") == "stderr" or WIDGET in output.get("data", {})
+    write_text(path, nbformat.writes(published(notebook)) + "\n")
 
 
 if __name__ == "__main__":

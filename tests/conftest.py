@@ -1,6 +1,7 @@
 """Tiny random models for mechanics; results are only ever tested on the real ones."""
 
 import os
+import shutil
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from prefvec.store import Store
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 VOCABULARY = 300
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SMALL = {"vocab_size": VOCABULARY, "num_hidden_layers": 4}
 CONFIGS = {
     "llama": LlamaConfig(**SMALL, hidden_size=32, intermediate_size=48, num_attention_heads=4, num_key_value_heads=2),
@@ -59,3 +61,15 @@ def random_ids(count: int, low: int = 5, high: int = 14, seed: int = 0) -> list[
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(low, high, (count,), generator=generator).tolist()
     return [tuple(torch.randint(3, 250, (n,), generator=generator).tolist()) for n in lengths]
+
+
+@pytest.fixture
+def browser():
+    """Headless Chromium of the distribution."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no browser: apt-get install chromium (run_tests.sh does it when it may)")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()

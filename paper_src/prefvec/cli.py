@@ -203,6 +203,22 @@ def figures(
 
 
 @app.command()
+def index(
+    results: Annotated[Path, typer.Argument(help="results of a profile")] = RESULTS / "paper",
+    committed: Annotated[
+        bool, typer.Option("--committed", help="link to no file that git ignores")
+    ] = False,
+) -> None:
+    """Write a profile's index.html again, and pages of executed notebooks that have none."""
+    from prefvec.notebooks import write_missing_pages
+    from prefvec.report.index import write_index
+
+    if not committed:
+        print(f"{len(write_missing_pages(results))} pages written")
+    print(write_index(results, FIGURES / results.absolute().name, committed))
+
+
+@app.command()
 def compare(
     before: Annotated[Path, typer.Argument(help="results of a profile, as data/results/paper")],
     after: Annotated[Path, typer.Argument(help="results of another run of it")],

@@ -5,13 +5,15 @@ is read as Python literals and is the contract.
 """
 
 import ast
+import json
 import os
+import re
 import signal
 import threading
 import time
 from pathlib import Path
 
-from prefvec.errors import ConfigError, PrefvecError
+from prefvec.errors import ConfigError, PrefvecError, TraitError
 from prefvec.models.registry import require_white_box, resolve
 from prefvec.paths import NOTEBOOKS, ROOT
 from prefvec.profile import Settings, load_profile, suggest
@@ -104,7 +106,8 @@ def checked_parameters(path: Path, given: dict[str, object]) -> dict[str, object
 
 
 def execute(path: Path, given: dict[str, object], output: Path) -> Path:
-    """Execute a notebook with papermill; `output` appears only when it ran to its end.
+    """Execute a notebook with papermill; `output` appears only when it ran to its end, and beside it the
+    same as a page, `<name>.html`.
 
     Raises PrefvecError with the failing cell's error on one line; the partly executed notebook is
     kept beside the output as `<name>.failed.ipynb`.
@@ -148,10 +151,43 @@ def execute(path: Path, given: dict[str, object], output: Path) -> Path:
         raise
     else:
         failed.unlink(missing_ok=True)
+        write_page(working, output.with_suffix(".html"), {**parameters_of(path), **given})
         os.replace(working, output)
     finally:
         working.unlink(missing_ok=True)
     return output
+
+
+def write_page(executed: Path, page: Path, values: dict[str, object]) -> Path:
+    """The HTML page of a notebook that was executed with the parameters given."""
+    from prefvec.report import pages
+
+    private = [Path(path).parent for path in re.findall(r'"(/[^"]+)"', json.dumps(values))]
+    return pages.write_page(executed, page, subject_of(values), private)
+
+
+def write_missing_pages(results: Path) -> list[Path]:
+    """Pages of the executed notebooks under a results folder that have none, or an older one."""
+    import nbformat
+
+    written = []
+    for path in sorted(Path(results).rglob("notebooks/[0-9]*.ipynb")):
+        page = path.with_suffix(".html")
+        ran = not path.stem.endswith(".failed")
+        if ran and not (page.exists() and page.stat().st_mtime >= path.stat().st_mtime):
+            given = nbformat.read(path, as_version=4).metadata.get("papermill", {})
+            values = {**parameters_of(path), **given.get("parameters", {})}
+            written.append(write_page(path, page, values))
+    return written
+
+
+def subject_of(values: dict[str, object]) -> str:
+    """What a notebook was run for: its profile, models and trait."""
+    models = [str(values[name]) for name in MODEL_PARAMETERS if name in values]
+    models = [Path(name).name if Path(name).is_absolute() else name for name in models]
+    traits = [values["trait"]] if "trait" in values else values.get("traits", [])
+    parts = [f"profile {values['profile']}"] if "profile" in values else []
+    return ", ".join([*parts, *([" → ".join(models)] if models else []), *map(_trait_name, traits)])
 
 
 def found_files(given: dict[str, object]) -> dict[str, object]:
@@ -177,6 +213,13 @@ def profile_parameters(path: Path, profile: str, chosen: dict[str, object]) -> d
     values |= used.diagnostics.model_dump()
     values |= {"profile": used.name, "traits": list(used.traits), "claims": used.claims}
     return {**{k: v for k, v in values.items() if k in declared}, **chosen}
+
+
+def _trait_name(trait: str) -> str:
+    try:
+        return load_trait(trait).name
+    except TraitError:  # its file is gone since the run
+        return Path(trait).stem
 
 
 def _check_type(path: Path, name: str, value: object, default: object) -> None:

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from prefvec.errors import ConfigError, PrefvecError, ReportError
-from prefvec.paths import NOTEBOOKS, ROOT, TEX
+from prefvec.paths import FIGURES, NOTEBOOKS, RESULTS, ROOT, TEX
 from prefvec.profile import Profile, load_profile
 from prefvec.store import atomic_path
 
@@ -135,6 +135,11 @@ def run(
             print(line, end="", flush=True)
     status = process.wait()
     if status == 0 and not dry_run:
+        if not nothing and (RESULTS / profile.name / "index.html").exists():
+            from prefvec.report.index import write_index
+
+            # Notebook 09 wrote it before its own page and the PDF were there.
+            write_index(RESULTS / profile.name, FIGURES / profile.name)
         seconds = time.monotonic() - started
         print(
             "nothing had to be done: every stage is up to date"

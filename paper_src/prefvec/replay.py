@@ -21,6 +21,7 @@ from prefvec.paths import FIGURES, ROOT
 from prefvec.report import figures
 from prefvec.report.compare import EXACT, compare
 from prefvec.report.figure_data import FOLDER, drawn_again
+from prefvec.report.index import write_index
 from prefvec.store import read_json
 
 AREA = ROOT / ".prefvec" / "replay"
@@ -89,6 +90,7 @@ def replay(results: Path, pdf: bool = True) -> Replayed:
         from prefvec.pipeline import build_pdf
 
         build_pdf()
+    write_index(copy, drawn)  # with the PDF
     changed = [v for v in found.verdicts if v[1] != v[2]]
     same = int((found.numbers.status == EXACT).sum())
     return Replayed(count, len(found.numbers), same, changed, AREA)

@@ -88,13 +88,15 @@ def quality_frame(quality: pd.DataFrame) -> pd.DataFrame:
 
 
 def examples(answers: pd.DataFrame, dose: float, methods: list[str], n: int) -> pd.DataFrame:
-    """The first `n` prompts with each method's answer, in the order of the split: not chosen."""
+    """The first `n` prompts with each method's answer, in the order of the split: not chosen; as text,
+    whatever markup they hold."""
     zero = answers.method.isin(["unsteered", "instruction"])
     chosen = answers[(zero | (answers.dose == dose)) & answers.method.isin(methods)]
     wide = chosen.pivot(index="question", columns="method", values="text")
     order = list(dict.fromkeys(answers.question))[:n]
     shown = wide.loc[order, methods].rename(index=lambda prompt: shorten(prompt, 200))
-    return shown.T.style.set_properties(
+    styled = shown.T.style.format(escape="html").format_index(escape="html", axis=1)
+    return styled.set_properties(
         **{"text-align": "left", "white-space": "pre-wrap", "vertical-align": "top"}
     )
 
