@@ -71,6 +71,15 @@ def mean_efficiency(cells: pd.DataFrame, method: str, seed: int = 0) -> Estimate
     return mean_ci(bounded(cells, method), seed)
 
 
+def gains(
+    cells: pd.DataFrame, method: str, others: Sequence[str], seed: int = 0
+) -> dict[str, Estimate]:
+    """How much higher a method's evaluation efficiency is than another's, by the other: mean of the
+    differences in the cells where both have one, the interval over cells."""
+    own = bounded(cells, method)
+    return {other: mean_ci(own - bounded(cells, other), seed) for other in others}
+
+
 def family_sets(cells: pd.DataFrame) -> Mapping[str, tuple[str, np.ndarray]]:
     """Sets of cells over which a mean is worth reporting: key → (words, mask `[cells]`).
 

@@ -43,6 +43,12 @@ class Found:
 
 CLAIMS: dict[str, Callable[[Found], bool]] = {
     "chosen-method-transfers": lambda n: n.low("best.te.all") > 0,
+    "best-beats-shuffled": lambda n: n.low("best.gain.shuffled_pairing") > 0,
+    "best-beats-wrong-trait": lambda n: n.low("best.gain.wrong_trait") > 0,
+    "best-beats-direct": lambda n: n.low("best.gain.zero_pad") > 0,
+    "tone-of-honesty-stays": lambda n: (
+        2 * n.value("best.n.trait.honest") < n.value("truth.pairs")
+    ),
     "mapped-beats-random": lambda n: n.low("main.gain_over_random") > 0,
     "concepts-beat-reconstruction": lambda n: n.low("main.gain_over_r2") > 0,
     "cosine-understates": lambda n: (

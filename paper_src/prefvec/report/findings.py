@@ -9,12 +9,15 @@ import pandas as pd
 from prefvec.metrics.coherence import PERPLEXITY_TOKENS
 from prefvec.paths import RESULTS
 from prefvec.report import choice, strategy, verdicts
-from prefvec.report.cells import BOUND, Gathered, arrow, site_frame
+from prefvec.report.cells import BOUND, CONTROLS, Gathered, arrow, site_frame
 from prefvec.report.figures import label
 from prefvec.report.numbers import number_key
 from prefvec.report.verdicts import Criteria, Requirements, Scenario, Symmetry, Verdict
 from prefvec.report.views import plain, plain_value
+from prefvec.stats import Estimate
 from prefvec.store import write_json
+
+OTHERS = (*CONTROLS, "zero_pad", "ridge_r2")  # what the chosen method is held against, cell by cell
 
 
 class Findings(NamedTuple):
@@ -30,6 +33,7 @@ class Findings(NamedTuple):
     requirements: Requirements
     strategy: strategy.Strategy
     protocol: strategy.Protocol
+    gains: dict[str, Estimate]
 
 
 def find(study: Gathered, cells: pd.DataFrame) -> Findings:
@@ -48,6 +52,7 @@ def find(study: Gathered, cells: pd.DataFrame) -> Findings:
         verdicts.requirements(study, h2, h3),
         strategy.strategy(study, cells),
         strategy.protocol(cells),
+        choice.gains(cells, chosen.method, OTHERS),
     )
 
 
@@ -56,6 +61,7 @@ def write_verdicts(study: Gathered, found: Findings) -> Path:
     record = {
         "choice": found.choice._asdict() | {"ranking": found.ranking.to_dict("records")},
         "best": found.best.to_dict("records"),
+        "gains": found.gains,
         **{v.key: v for v in found.hypotheses},
         "criteria": found.criteria,
         "scenario": found.scenario,
@@ -79,6 +85,8 @@ def numbers(found: Findings) -> dict[str, tuple]:
     for row in found.best.itertuples():
         out[number_key("best.te", row.key)] = (row.mean, "", 2)
         out[number_key("best.n", row.key)] = (row.n, "", 0)
+    for other, gain in found.gains.items():
+        out[number_key("best.gain", other)] = (gain, "", 2)
     for row in found.ranking.itertuples():
         out[number_key("best.choice", row.method)] = (row.mean, "", 2)
     for verdict in found.hypotheses:
