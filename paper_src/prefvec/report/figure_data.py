@@ -16,18 +16,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from prefvec.diagnostics.basis import Spaces
-from prefvec.diagnostics.factorial import Attribution
-from prefvec.diagnostics.spaces import Angles, Calibrated, Shared
 from prefvec.errors import ReportError
-from prefvec.judge.agreement import Fitness
-from prefvec.stats import Estimate
 from prefvec.store import read_json, write_text
 
 FOLDER = "figures"  # of a run's results
-RECORDS = {
-    kind.__name__: kind
-    for kind in (Estimate, Attribution, Angles, Calibrated, Shared, Spaces, Fitness)
+RECORDS = {  # named tuples and where they are; imported when a figure has them
+    "Estimate": "prefvec.stats",
+    "Attribution": "prefvec.diagnostics.factorial",
+    "Angles": "prefvec.diagnostics.spaces",
+    "Calibrated": "prefvec.diagnostics.spaces",
+    "Shared": "prefvec.diagnostics.spaces",
+    "Spaces": "prefvec.diagnostics.basis",
+    "Fitness": "prefvec.judge.agreement",
 }
 
 
@@ -78,7 +78,7 @@ def encoded(value):
         return {"$table": {"index": _series(value.index), "columns": _columns(value)}}
     if isinstance(value, np.ndarray):
         return {"$array": [encoded(v) for v in value.tolist()], "dtype": str(value.dtype)}
-    if isinstance(value, tuple) and type(value).__name__ in RECORDS:
+    if RECORDS.get(type(value).__name__) == type(value).__module__:
         return {f"${type(value).__name__}": {k: encoded(v) for k, v in value._asdict().items()}}
     if isinstance(value, (tuple, frozenset)):
         kind = "$tuple" if isinstance(value, tuple) else "$set"
@@ -112,7 +112,8 @@ def decoded(value):
         case "$table":
             return _table(content)
         case _:
-            return RECORDS[kind[1:]](**decoded(content))
+            record = getattr(importlib.import_module(RECORDS[kind[1:]]), kind[1:])
+            return record(**decoded(content))
 
 
 def _columns(table: pd.DataFrame) -> list[dict]:
