@@ -244,7 +244,7 @@ def main() -> None:
     """Entry point: an error of ours is one line and an exit status, not a traceback."""
     status = 0
     try:
-        status = app(standalone_mode=False) or 0
+        status = app(prog_name="prefvec", standalone_mode=False) or 0
     except PrefvecError as error:
         print(f"error: {error}", file=sys.stderr)
         status = error.exit_code
