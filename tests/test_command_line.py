@@ -165,7 +165,7 @@ def test_several_vectors_are_added_at_the_layer_nearest_to_the_middle(prefvec, t
         "--vectors",
         "w.safetensors",
         "--coefficient",
-        "-8,0",
+        "-1,0",
         "--max-new-tokens",
         "6",
         "--json",
