@@ -134,6 +134,7 @@ wildcard_constraints:
 # These need the network or write outside the results; they run where the pipeline was started.
 localrules:
     all,
+    validated,
     model,
     paper,
     pdf,
@@ -143,6 +144,12 @@ rule all:
     input:
         f"{OUT}/manifest_09.json",
         ["paper_src/tex/main.pdf"] if int(config.get("pdf", 1)) else [],
+
+
+# `prefvec run --validate`: does a vector steer the model it came from? Sources alone.
+rule validated:
+    input:
+        expand(f"{OUT}/{{model}}/{{trait}}/manifest_02.json", model=map(slug, sorted(SOURCES)), trait=TRAIT_OF),
 
 
 rule model:

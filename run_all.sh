@@ -14,7 +14,7 @@ for argument in "$@"; do
     --replay) COMMAND=replay ;;
     --verify) COMMAND=verify WANT_LATEX=0 ;;
     --figures-only) COMMAND=figures WANT_LATEX=0 ;;
-    --no-pdf) WANT_LATEX=0 ;;
+    --no-pdf | --validate) WANT_LATEX=0 ;;
     --setup-only) SETUP_ONLY=1 ;;
     -h | --help) sed -n '/^usage:/,/^END/p' "$0" | sed '$d'; exit 0 ;;
   esac
@@ -41,6 +41,8 @@ usage: ./run_all.sh [options]
   --num-pairs N            evaluation questions per cell
   --intervention-layer N   source layer (default: chosen on the selection split)
   --cores N                processor cores for the pipeline (default: all)
+  --validate               sources alone: find each vector (notebook 01), does it steer its own
+                           model (02)? without a target and without LaTeX
   --no-pdf                 figures, tables and numbers, without LaTeX
   --setup-only             the environment alone, for working in Jupyter
   --dry-run                say what would run, and why

@@ -1,4 +1,4 @@
-"""Command line: run a profile, plan one, run one notebook, fetch a model."""
+"""Command line: run a profile, plan one, run one notebook, fetch a model; `commands/` has the rest."""
 
 import json
 import os
@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+from prefvec.commands.evaluate import evaluate
+from prefvec.commands.extract import extract
+from prefvec.commands.steer import steer
 from prefvec.errors import ConfigError, PrefvecError
 from prefvec.paths import FIGURES, RESULTS, TEX
 from prefvec.profile import Profile
@@ -16,7 +19,9 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="prefvec: does a preference vector found in one language model steer another?",
 )  # fmt: skip
-
+for command in (extract, steer, evaluate):
+    app.command()(command)
+INTERRUPTED = 130
 
 Quick = Annotated[bool, typer.Option("--quick", help="profile quick: one pair")]
 Full = Annotated[bool, typer.Option("--full", help="profile full: 7B models, GPU")]
@@ -28,6 +33,7 @@ NumPairs = Annotated[int | None, typer.Option(help="evaluation prompts per cell 
 Layer = Annotated[int | None, typer.Option(help="source layer")]
 Cores = Annotated[int, typer.Option(help="processor cores (0: all; of one job on a cluster)")]
 NoPdf = Annotated[bool, typer.Option("--no-pdf", help="without LaTeX")]
+Validate = Annotated[bool, typer.Option("--validate", help="notebooks 01 and 02 of sources alone")]
 
 
 @app.command()
@@ -42,6 +48,7 @@ def run(
     intervention_layer: Layer = None,
     cores: Cores = 0,
     no_pdf: NoPdf = False,
+    validate: Validate = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="what would run, and why")] = False,
     executor: Annotated[str, typer.Option(help="local, slurm, cluster-generic, …")] = "local",
     jobs: Annotated[int, typer.Option(help="jobs at once on a cluster (0: 10)")] = 0,
@@ -59,8 +66,13 @@ def run(
     if extra and not extra[0].startswith("-"):
         raise ConfigError(f"unexpected '{extra[0]}': options for Snakemake come after --")
     status = pipeline.run(
-        chosen, cores or os.cpu_count() or 1, not no_pdf, dry_run, extra, executor, jobs
-    )
+        chosen, cores or os.cpu_count() or 1, not no_pdf, dry_run, extra, executor, jobs,
+        "validated" if validate else "all",
+    )  # fmt: skip
+    if validate and not status and not dry_run:
+        from prefvec.commands.validated import as_text
+
+        print(as_text(chosen))
     raise typer.Exit(1 if status else 0)
 
 
@@ -277,17 +289,23 @@ def _value(text: str) -> object:
 
 def main() -> None:
     """Entry point: an error of ours is one line and an exit status, not a traceback."""
+    status = 0
     try:
-        app()
+        status = app(prog_name="prefvec", standalone_mode=False) or 0
     except PrefvecError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+        status = error.exit_code
+    except typer.TyperException as error:  # an option that is missing, misspelt or of another type
+        if message := " ".join(error.format_message().split()):  # empty: the help was printed
+            command = getattr(getattr(error, "ctx", None), "command_path", "prefvec")
+            print(f"error: {message.rstrip('.')}: see {command} --help", file=sys.stderr)
+        status = 2
+    if status == INTERRUPTED:
         print(
             "interrupted: what was finished is kept; the same command goes on from there",
             file=sys.stderr,
         )
-        sys.exit(130)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

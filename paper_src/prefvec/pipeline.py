@@ -87,11 +87,13 @@ def run(
     extra: Sequence[str] = (),
     executor: str = "local",
     jobs: int = 0,
+    goal: str = "all",
 ) -> int:
     """Run (or dry-run) the pipeline of a profile; Snakemake's exit status.
 
     cores: of this machine, or of one job where the executor is not `local`; jobs: at once on a
-    cluster; extra: further options for Snakemake. Raises PrefvecError if another run holds the
+    cluster; extra: further options for Snakemake; goal: the rule to end with, `all` or `validated`
+    (notebooks 01 and 02 of the sources). Raises PrefvecError if another run holds the
     repository, ConfigError for an executor that can't be used.
     """
     where = _executor_options(profile, executor, jobs)
@@ -117,7 +119,7 @@ def run(
     config = state / f"profile-{profile.name}.json"
     config.write_text(json.dumps(settings))
     command = [
-        sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(ROOT),
+        sys.executable, "-m", "snakemake", goal, "--snakefile", str(ROOT / "Snakefile"), "--directory", str(ROOT),
         "--cores", str(cores), "--configfile", str(config), "--rerun-incomplete", "--nolock",
         "--config", f"pdf={int(pdf)}", *where,
     ]  # fmt: skip

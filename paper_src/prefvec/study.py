@@ -39,6 +39,12 @@ CLASSIFIER_TOKENS = 40  # tokens of such a text
 RESPONSE_PAIRS = 1  # of them, whose texts mean-response pooling reads
 
 
+def plain_prompt(loaded: LoadedModel, question: str) -> tuple[int, ...]:
+    """Token ids of a question asked neutrally (a base model: after plain examples)."""
+    shown = neutral_examples() if loaded.prompt.kind == "examples" else ()
+    return tuple(loaded.prompt.encode(loaded.prompt.render(question, examples=shown)))
+
+
 class Alignment(NamedTuple):
     """Paired activations by layer, `[n, d_source]` and `[n, d_target]`; style and question of each row."""
 
@@ -252,9 +258,8 @@ class Study:
         )  # fmt: skip
 
     def plain_prompt(self, loaded: LoadedModel, question: str) -> tuple[int, ...]:
-        """Token ids of a question asked neutrally (a base model: after plain examples)."""
-        shown = neutral_examples() if loaded.prompt.kind == "examples" else ()
-        return tuple(loaded.prompt.encode(loaded.prompt.render(question, examples=shown)))
+        """As the function of that name."""
+        return plain_prompt(loaded, question)
 
     def instructed_prompt(self, loaded: LoadedModel, question: str) -> tuple[int, ...]:
         """Token ids of a question with the trait simply asked for: the strong baseline."""

@@ -59,10 +59,14 @@ class SteeringVector:
 
     def check(self, loaded: LoadedModel) -> "SteeringVector":
         """Refuse a model that the vector was not taken from."""
-        if loaded.fingerprint != self.card.fingerprint:
+        return self.check_owner(loaded.id, loaded.fingerprint)
+
+    def check_owner(self, model: str, fingerprint: str) -> "SteeringVector":
+        """The same for a model that is not loaded."""
+        if fingerprint != self.card.fingerprint:
             raise VectorError(
                 f"this {self.card.trait} vector belongs to {self.card.model} (fingerprint "
-                f"{self.card.fingerprint}), not to {loaded.id} ({loaded.fingerprint}): "
+                f"{self.card.fingerprint}), not to {model} ({fingerprint}): "
                 "map it with an adapter, or extract it again"
             )
         return self
@@ -215,13 +219,15 @@ def split_half_cosine(
     layers: Sequence[int],
     n_instructions: int | None = None,
     store: Store | None = None,
+    method: str = "mean",
 ) -> dict[int, float]:
     """Cosine between the vectors of even and odd pairs by layer: near 1, the direction does not
-    depend on which prompts were asked."""
+    depend on which prompts were asked. `method`: as `extract`."""
     positive, negative = contrast_prompts(loaded, trait, questions, n_instructions)
     both = capture(loaded, positive + negative, layers, store=store)
     n = len(positive)
-    return {layer: half_cosine(acts[:n], acts[n:]) for layer, acts in both.items()}
+    aggregate = AGGREGATORS[method]
+    return {layer: half_cosine(acts[:n], acts[n:], aggregate) for layer, acts in both.items()}
 
 
 def extract(

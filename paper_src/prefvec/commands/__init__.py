@@ -1,0 +1,1 @@
+"""Commands that work with vectors from the shell: extract, steer, evaluate."""
