@@ -10,30 +10,31 @@ import typer
 
 from prefvec.commands.evaluate import evaluate
 from prefvec.commands.extract import extract
+from prefvec.commands.profiles import (
+    Cores,
+    Full,
+    Layer,
+    NoPdf,
+    NumPairs,
+    ProfileName,
+    Quick,
+    Source,
+    Targets,
+    TraitName,
+    Validate,
+    chosen_profile,
+)
+from prefvec.commands.reproduce import compare, figures, index, replay, verify
 from prefvec.commands.steer import steer
 from prefvec.errors import ConfigError, PrefvecError
-from prefvec.paths import FIGURES, RESULTS, TEX
-from prefvec.profile import Profile
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="prefvec: does a preference vector found in one language model steer another?",
 )  # fmt: skip
-for command in (extract, steer, evaluate):
+for command in (extract, steer, evaluate, replay, verify, figures, index, compare):
     app.command()(command)
 INTERRUPTED = 130
-
-Quick = Annotated[bool, typer.Option("--quick", help="profile quick: one pair")]
-Full = Annotated[bool, typer.Option("--full", help="profile full: 7B models, GPU")]
-ProfileName = Annotated[str, typer.Option(help="a profile of config/, or a .yaml file")]
-Source = Annotated[str | None, typer.Option(help="source instead of the profile's")]
-Targets = Annotated[str | None, typer.Option(help="targets, separated by commas")]
-TraitName = Annotated[str | None, typer.Option(help="a built-in trait or a trait file")]
-NumPairs = Annotated[int | None, typer.Option(help="evaluation prompts per cell (n_evaluation)")]
-Layer = Annotated[int | None, typer.Option(help="source layer")]
-Cores = Annotated[int, typer.Option(help="processor cores (0: all; of one job on a cluster)")]
-NoPdf = Annotated[bool, typer.Option("--no-pdf", help="without LaTeX")]
-Validate = Annotated[bool, typer.Option("--validate", help="notebooks 01 and 02 of sources alone")]
 
 
 @app.command()
@@ -59,7 +60,7 @@ def run(
     """Run a profile from models to PDF; finished stages are not run again."""
     from prefvec import pipeline
 
-    chosen = _chosen(
+    chosen = chosen_profile(
         quick, full, profile, source_model, target_models, trait, num_pairs, intervention_layer
     )
     extra = snakemake or []
@@ -96,7 +97,7 @@ def plan(
     from prefvec.plan import report
     from prefvec.plan.text import as_text
 
-    chosen = _chosen(
+    chosen = chosen_profile(
         quick, full, profile, source_model, target_models, trait, num_pairs, intervention_layer
     )
     record = report.plan(chosen, cores or os.cpu_count() or 1, gpus, gpu, not no_pdf)
@@ -152,131 +153,6 @@ def pdf() -> None:
     from prefvec import pipeline
 
     print(pipeline.build_pdf())
-
-
-@app.command()
-def replay(
-    results: Annotated[Path, typer.Argument(help="results of a profile")] = RESULTS / "paper",
-    no_pdf: NoPdf = False,
-) -> None:
-    """Figures, tables, numbers and the PDF again from saved results, with no model.
-
-    Exit status 3 if a number or verdict of the paper is not the saved one.
-    """
-    from prefvec.replay import replay as replayed
-
-    found = replayed(results, pdf=not no_pdf)
-    print(
-        f"{found.figures} figures drawn, {found.same} of {found.numbers} numbers exactly as saved "
-        f"(in {found.folder})"
-    )
-    for name, saved, computed in found.verdicts:
-        print(f"verdict {name}: saved {saved}, computed {computed}")
-    if not no_pdf:
-        print(TEX / "main.pdf")
-    if found.verdicts or found.same < found.numbers:
-        raise typer.Exit(3)
-
-
-@app.command()
-def verify(
-    results: Annotated[Path | None, typer.Argument(help="saved results (of the profile)")] = None,
-    profile: ProfileName = "paper",
-    source_model: Source = None,
-    target_models: Targets = None,
-    trait: TraitName = None,
-    keep: Annotated[bool, typer.Option("--keep", help="go on from an interrupted one")] = False,
-) -> None:
-    """Run a profile, or a part of it, afresh and hold every number against the saved results.
-
-    Exit status 3 if a number left its declared tolerance or a verdict changed.
-    """
-    from prefvec.verify import AREA
-    from prefvec.verify import verify as verified
-
-    chosen = _chosen(False, False, profile, source_model, target_models, trait, None, None)
-    given = {"source-model": source_model, "target-models": target_models, "trait": trait}
-    arguments = [f"--{name}={value}" for name, value in given.items() if value]
-    found = verified(results or RESULTS / chosen.name, profile, arguments, keep)
-    print(found.text())
-    print(f"report: {AREA / 'report.md'}")
-    _exit_if_changed(found)
-
-
-@app.command()
-def figures(
-    results: Annotated[Path, typer.Argument(help="results of a profile, as data/results/paper")],
-) -> None:
-    """Draw the figures of saved results again, into `figures/<name of the folder>`."""
-    from prefvec.replay import redraw
-
-    drawn = redraw(results)
-    print(f"{len(drawn)} figures in {FIGURES / results.absolute().name}")
-
-
-@app.command()
-def index(
-    results: Annotated[Path, typer.Argument(help="results of a profile")] = RESULTS / "paper",
-    committed: Annotated[
-        bool, typer.Option("--committed", help="link to no file that git ignores")
-    ] = False,
-) -> None:
-    """Write a profile's index.html again, and pages of executed notebooks that have none."""
-    from prefvec.notebooks import write_missing_pages
-    from prefvec.report.index import write_index
-
-    if not committed:
-        print(f"{len(write_missing_pages(results))} pages written")
-    print(write_index(results, FIGURES / results.absolute().name, committed))
-
-
-@app.command()
-def compare(
-    before: Annotated[Path, typer.Argument(help="results of a profile, as data/results/paper")],
-    after: Annotated[Path, typer.Argument(help="results of another run of it")],
-    as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
-) -> None:
-    """Compare two runs of a profile: which numbers, answers and verdicts are reproduced.
-
-    Exit status 3 if a number left its interval or a verdict changed.
-    """
-    from prefvec.report.compare import compare as compared
-
-    found = compared(before, after)
-    print(json.dumps(found.as_record(), indent=1) if as_json else found.text())
-    _exit_if_changed(found)
-
-
-def _exit_if_changed(found) -> None:
-    """Exit status 3 if a number is outside its tolerance or a verdict changed."""
-    from prefvec.report.compare import OUTSIDE
-
-    changed = [name for name, a, b in found.verdicts if a != b]
-    if changed or (found.numbers.status == OUTSIDE).any():
-        raise typer.Exit(3)
-
-
-def _chosen(
-    quick: bool, full: bool, profile: str, source: str | None, targets: str | None,
-    trait: str | None, num_pairs: int | None, layer: int | None,
-) -> Profile:  # fmt: skip
-    """The profile with the reader's overrides; models and traits checked before anything starts."""
-    from prefvec import pipeline
-    from prefvec.models.registry import require_white_box, resolve
-    from prefvec.tasks import load_task
-    from prefvec.traits import load_trait
-
-    if quick and full:
-        raise ConfigError("--quick and --full exclude each other")
-    name = "quick" if quick else "full" if full else profile
-    settings = {"n_evaluation": num_pairs, "intervention_layer": layer}
-    chosen = pipeline.overridden(name, source, targets, trait, settings)
-    for model in chosen.models:
-        require_white_box(resolve(model))
-    for each in chosen.traits:
-        load_trait(each)
-        load_task(chosen.settings_for(*chosen.pairs[0], each).task)
-    return chosen
 
 
 def _value(text: str) -> object:

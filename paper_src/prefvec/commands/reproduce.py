@@ -1,0 +1,107 @@
+"""Commands for results that are there: draw, build, verify and compare them."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prefvec.commands.profiles import NoPdf, ProfileName, Source, Targets, TraitName, chosen_profile
+from prefvec.paths import FIGURES, RESULTS, TEX
+
+
+def replay(
+    results: Annotated[Path, typer.Argument(help="results of a profile")] = RESULTS / "paper",
+    no_pdf: NoPdf = False,
+) -> None:
+    """Figures, tables, numbers and the PDF again from saved results, with no model.
+
+    Exit status 3 if a number or verdict of the paper is not the saved one.
+    """
+    from prefvec.replay import replay as replayed
+
+    found = replayed(results, pdf=not no_pdf)
+    print(
+        f"{found.figures} figures drawn, {found.same} of {found.numbers} numbers exactly as saved "
+        f"(in {found.folder})"
+    )
+    for name, saved, computed in found.verdicts:
+        print(f"verdict {name}: saved {saved}, computed {computed}")
+    if not no_pdf:
+        print(TEX / "main.pdf")
+    if found.verdicts or found.same < found.numbers:
+        raise typer.Exit(3)
+
+
+def verify(
+    results: Annotated[Path | None, typer.Argument(help="saved results (of the profile)")] = None,
+    profile: ProfileName = "paper",
+    source_model: Source = None,
+    target_models: Targets = None,
+    trait: TraitName = None,
+    keep: Annotated[bool, typer.Option("--keep", help="go on from an interrupted one")] = False,
+) -> None:
+    """Run a profile, or a part of it, afresh and hold every number against the saved results.
+
+    Exit status 3 if a number left its declared tolerance or a verdict changed.
+    """
+    from prefvec.verify import AREA
+    from prefvec.verify import verify as verified
+
+    chosen = chosen_profile(False, False, profile, source_model, target_models, trait, None, None)
+    given = {"source-model": source_model, "target-models": target_models, "trait": trait}
+    arguments = [f"--{name}={value}" for name, value in given.items() if value]
+    found = verified(results or RESULTS / chosen.name, profile, arguments, keep)
+    print(found.text())
+    print(f"report: {AREA / 'report.md'}")
+    _exit_if_changed(found)
+
+
+def figures(
+    results: Annotated[Path, typer.Argument(help="results of a profile, as data/results/paper")],
+) -> None:
+    """Draw the figures of saved results again, into `figures/<name of the folder>`."""
+    from prefvec.replay import redraw
+
+    drawn = redraw(results)
+    print(f"{len(drawn)} figures in {FIGURES / results.absolute().name}")
+
+
+def index(
+    results: Annotated[Path, typer.Argument(help="results of a profile")] = RESULTS / "paper",
+    committed: Annotated[
+        bool, typer.Option("--committed", help="link to no file that git ignores")
+    ] = False,
+) -> None:
+    """Write a profile's index.html again, and pages of executed notebooks that have none."""
+    from prefvec.notebooks import write_missing_pages
+    from prefvec.report.index import write_index
+
+    if not committed:
+        print(f"{len(write_missing_pages(results))} pages written")
+    print(write_index(results, FIGURES / results.absolute().name, committed))
+
+
+def compare(
+    before: Annotated[Path, typer.Argument(help="results of a profile, as data/results/paper")],
+    after: Annotated[Path, typer.Argument(help="results of another run of it")],
+    as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
+) -> None:
+    """Compare two runs of a profile: which numbers, answers and verdicts are reproduced.
+
+    Exit status 3 if a number left its interval or a verdict changed.
+    """
+    from prefvec.report.compare import compare as compared
+
+    found = compared(before, after)
+    print(json.dumps(found.as_record(), indent=1) if as_json else found.text())
+    _exit_if_changed(found)
+
+
+def _exit_if_changed(found) -> None:
+    """Exit status 3 if a number is outside its tolerance or a verdict changed."""
+    from prefvec.report.compare import OUTSIDE
+
+    changed = [name for name, a, b in found.verdicts if a != b]
+    if changed or (found.numbers.status == OUTSIDE).any():
+        raise typer.Exit(3)
