@@ -28,7 +28,11 @@ SOURCES = {source for source, _ in PROFILE.pairs}
 TRAIT_OF = {load_trait(name).name: name for name in PROFILE.traits}
 DIAGNOSED = [load_trait(name).name for name in PROFILE.diagnostics.traits]
 DIAGNOSTICS = diagnostic_notebooks()
+MAIN = pair_name(*PROFILE.pairs[0])  # the pair whose answers are judged, and whose target is asked
+JUDGED = [load_trait(name).name for name in PROFILE.judge.traits]
+BOXED = [load_trait(name).name for name in PROFILE.black_box.traits]
 TEX_SOURCES = ["paper_src/tex/main.tex", *sorted(glob("paper_src/tex/sections/*.tex"))]
+RUBRICS = sorted([*glob("data/gold/*.jsonl"), *glob("data/judge/*.yaml")])
 DATA = ["data/models.yaml", "data/prompts/questions.yaml", "data/prompts/styles.yaml"]
 
 
@@ -63,10 +67,10 @@ def stage_of_pair(notebook):
     return of
 
 
-def diagnostics_of_pair(notebook):
-    """Parameters of a notebook 05: those of the cell, and the profile's `diagnostics`."""
+def part_of_pair(notebook, part):
+    """Parameters of a notebook 05, 06 or 07: those of the cell, and a part of the profile."""
     declared = parameters_of(find_notebook(notebook))
-    given = {k: v for k, v in PROFILE.diagnostics.model_dump().items() if k in declared}
+    given = {k: v for k, v in part.model_dump().items() if k in declared}
 
     def of(wildcards):
         source, target = PAIRS[wildcards.pair]
@@ -303,7 +307,7 @@ for RULE, NOTEBOOK in DIAGNOSTICS.items():
         params:
             notebook=NOTEBOOK,
             source=source_digest(NOTEBOOK),
-            json=diagnostics_of_pair(NOTEBOOK),
+            json=part_of_pair(NOTEBOOK, PROFILE.diagnostics),
         threads: CORES
         resources:
             mem_mb=ask(RULE, "mem_mb"),
@@ -311,6 +315,55 @@ for RULE, NOTEBOOK in DIAGNOSTICS.items():
             gpu=GPU,
         shell:
             RUN
+
+
+rule judge:
+    input:
+        models_of_pair,
+        DATA,
+        RUBRICS,
+        trait_file,
+        task_files,
+        rules.adapters.output.manifest,
+        code("06_judge"),
+    output:
+        notebook=f"{OUT}/{{pair}}/{{trait}}/notebooks/06_judge.ipynb",
+        manifest=f"{OUT}/{{pair}}/{{trait}}/manifest_06.json",
+    params:
+        notebook="06_judge",
+        source=source_digest("06_judge"),
+        json=part_of_pair("06_judge", PROFILE.judge),
+    threads: CORES
+    resources:
+        mem_mb=ask("judge", "mem_mb"),
+        runtime=ask("judge", "runtime"),
+        gpu=0,
+    shell:
+        RUN
+
+
+rule black_box:
+    input:
+        models_of_pair,
+        DATA,
+        trait_file,
+        task_files,
+        rules.adapters.output.manifest,
+        code("07_black_box"),
+    output:
+        notebook=f"{OUT}/{{pair}}/{{trait}}/notebooks/07_black_box.ipynb",
+        manifest=f"{OUT}/{{pair}}/{{trait}}/manifest_07.json",
+    params:
+        notebook="07_black_box",
+        source=source_digest("07_black_box"),
+        json=part_of_pair("07_black_box", PROFILE.black_box),
+    threads: CORES
+    resources:
+        mem_mb=ask("black_box", "mem_mb"),
+        runtime=ask("black_box", "runtime"),
+        gpu=GPU,
+    shell:
+        RUN
 
 
 rule extensions:
@@ -349,6 +402,8 @@ rule paper:
             trait=DIAGNOSED,
             number=[name.split("_")[0] for name in DIAGNOSTICS.values()],
         ),
+        expand(rules.judge.output.manifest, pair=MAIN, trait=JUDGED),
+        expand(rules.black_box.output.manifest, pair=MAIN, trait=BOXED),
         expand(rules.extensions.output.manifest, pair=PAIRS),
         TEX_SOURCES,
         "benchmarks/results.json",

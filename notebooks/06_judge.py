@@ -147,24 +147,24 @@ missing = missingness(lost, ["rubric", "method"])
 missing
 
 # %%
-run.number("judge", judge_model)
+run.number("judge.model", judge_model)
 for name, found in fits.items():
-    run.number(f"auc.{name}", found.auc)
-    run.number(f"auc_length_free.{name}", found.auc_length_free)
-    run.number(f"length_bias.{name}", found.length_bias)
-    run.number(f"missing_gold.{name}", found.missing, "%", digits=0)
-    run.number(f"verdict.{name}", "fit" if found.fit else "unfit")
+    run.number(f"judge.auc.{name}", found.auc)
+    run.number(f"judge.auc_length_free.{name}", found.auc_length_free)
+    run.number(f"judge.length_bias.{name}", found.length_bias)
+    run.number(f"judge.missing_gold.{name}", found.missing, "%", digits=0)
+    run.number(f"judge.verdict.{name}", "fit" if found.fit else "unfit")
 both = list(fits.values())
 for row in summary.to_dict("records"):
     for name, backed in (("trait", [fits["trait"]]), ("coherence", [fits["coherence"]]), ("harmonic", both)):  # fmt: skip
-        run.number(f"{name}.{row['method']}", claimed(row[name], *backed), digits=0)
+        run.number(f"judge.{name}.{row['method']}", claimed(row[name], *backed), digits=0)
 for name, found in agreement.items():
-    run.number(f"correlation.{name}", claimed(found, fits["trait"]))
-run.number("missing", int(missing.missing.sum()))
-run.number("asked", int(missing.asked.sum()))
+    run.number(f"judge.correlation.{name}", claimed(found, fits["trait"]))
+run.number("judge.missing", int(missing.missing.sum()))
+run.number("judge.asked", int(missing.asked.sum()))
 run.answers(answers)
 run.close(
-    study, judge=judge_model, judge_url=judge_url, replayed=bool(judge_recording),
+    study, judge=judge_model, judge_url=judge_url, n_judged=n_judged, replayed=bool(judge_recording),
     spent={"requests": spent.spent_requests, "tokens": spent.spent_tokens, "money": spent.spent_money},
     fitness=views.plain_records(pd.DataFrame([{**f._asdict(), "fit": f.fit} for f in both])),
     conditions=views.plain_records(summary), missing=missing.to_dict("records"),

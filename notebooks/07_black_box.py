@@ -18,7 +18,8 @@
 # modulation carries no information about a direction, whatever effect it has.
 #
 # Two doors are open to a reader of the vector: an instruction in words, which needs no vector, and a logit
-# bias from the vector's read-out through the unembedding, which keeps part of its direction.
+# bias from the vector's read-out through the unembedding, which keeps part of its direction. Its control is
+# the read-out of the shuffled vector.
 
 # %% tags=["parameters"]
 profile: str = "quick"  # folder of data/results that notebook 04 wrote
@@ -26,19 +27,21 @@ source: str = "qwen2.5-coder-0.5b-instruct"  # the pair whose cell is read: its 
 target: str = "smollm2-135m-instruct"  # its target, whose own vector is used
 trait: str = "verbosity"  # built-in trait, or path of a trait file
 seed: int = 0  # shuffling, bootstrap
-box_model: str = "smollm2-135m-instruct"  # of the registry, a .gguf path, or an API's
+box_model: str = ""  # of the registry, a .gguf path, or an API's; empty: the target
 box_url: str = ""  # base URL of an OpenAI-compatible server; empty: llama.cpp on this machine
 box_requests: int = 1000  # budget: requests, retries included
 coefficients: list = [-0.2, -0.1, 0.1, 0.2]  # of the modulation
 biases: list = [-4.0, -2.0, 2.0, 4.0]  # logit bias of the strongest token, nats
 n_biased: int = 200  # tokens that get a bias
 n_asked: int = 5  # evaluation questions
-n_seeds: int = 1  # answers a question and condition
+n_draws: int = 1  # answers a question and condition
 base_temperature: float = 0.7  # temperature at coefficient 0
-limit: int = 96  # limit of an answer, tokens
+box_tokens: int = 96  # limit of an answer
 
 # %%
 from contextlib import nullcontext
+
+import pandas as pd
 
 from prefvec.blackbox import sweep
 from prefvec.blackbox.modulation import logit_bias, modulated, same_length, shuffled_direction
@@ -48,19 +51,18 @@ from prefvec.judge.replies import Replies
 from prefvec.judge.server import LocalServer, llama_server
 from prefvec.metrics.trait import UNITS
 from prefvec.report import blackbox_views, views
+from prefvec.report.numbers import number_key
 from prefvec.report.run import Run
 from prefvec.transfer.saved import load_cell
 
 cell = load_cell(profile, source, target, trait)
 study, layer = cell.study, cell.site.layer_target
+box_model = box_model or target
 run = Run.of_pair("07_black_box", study)
 own = study.vector(study.target).at(layer)
 wrong = study.vector(study.target, study.control_trait).at(layer)
-vectors = {
-    "own vector": own,
-    "direction shuffled": shuffled_direction(own, seed),
-    "wrong trait": same_length(wrong, own),
-}
+shuffled = shuffled_direction(own, seed)
+vectors = {sweep.OWN: own, sweep.SHUFFLED: shuffled, sweep.WRONG: same_length(wrong, own)}
 {name: [modulated(v, c, base_temperature) for c in coefficients] for name, v in vectors.items()}
 
 # %% [markdown]
@@ -74,7 +76,10 @@ vectors = {
 
 # %%
 unembedding = sweep.readout_matrix(study.target)
-readout = {b: logit_bias(own, unembedding, b, n_biased) for b in biases}
+readout = {
+    name: {b: logit_bias(v, unembedding, b, n_biased) for b in biases}
+    for name, v in ((sweep.BIAS, own), (sweep.BIAS_SHUFFLED, shuffled))
+}
 ranked = sorted(logit_bias(own, unembedding, 1.0, n_biased).items(), key=lambda pair: pair[1])
 decode = study.target.tokenizer.decode
 {
@@ -89,7 +94,15 @@ decode = study.target.tokenizer.decode
 questions = study.splits["evaluation"][:n_asked]
 local = not box_url
 rows, asks = sweep.plan(
-    study, questions, vectors, coefficients, readout, base_temperature, limit, range(n_seeds), local
+    study,
+    questions,
+    vectors,
+    coefficients,
+    readout,
+    base_temperature,
+    box_tokens,
+    range(n_draws),
+    local,
 )
 remote = nullcontext(LocalServer(box_url, box_model, {"url": box_url}))
 with llama_server(box_model) if local else remote as server:
@@ -97,7 +110,7 @@ with llama_server(box_model) if local else remote as server:
         server.base_url, box_model, Replies(study.store), server.identity, Budget(box_requests),
         parallel=2, send_key=not local,
     )  # fmt: skip
-    answers = sweep.ask_all(endpoint, study, rows, asks, limit)
+    answers = sweep.ask_all(endpoint, study, rows, asks, box_tokens)
 endpoint.replies.record(run.folder / "black_box_replies.jsonl")
 endpoint.losses
 
@@ -115,25 +128,38 @@ run.figure(
     "black_box", blackbox_views.sweep_figure, found, unit, f"{box_model}, {study.trait.name}"
 )
 
+# %% [markdown]
+# ## Does the direction get through?
+#
+# A vector points from one pole of the trait to the other, so that the score should rise from the lowest
+# coefficient to the highest, and by more than with the shuffled vector. Temperature, top_p and the repetition
+# penalty may change how long or how odd an answer is; what the shuffled vector and the wrong trait do as
+# well is an effect of the sampler, not of the preference.
+
 # %%
 same = {
-    other: sweep.identical_share(answers, "own vector", other)
-    for other in ("direction shuffled", "wrong trait")
+    other: sweep.identical_share(answers, sweep.OWN, other)
+    for other in (sweep.SHUFFLED, sweep.WRONG)
 }
 print("answers equal word for word to the own vector's:", same)
-
-# %% [markdown]
-# Temperature, top_p and the repetition penalty may change how long or how odd an answer is. Since the
-# shuffled vector and the wrong trait do the same, that is an effect of the sampler, not of the preference.
+gates = sweep.doors(answers, seed)
+blackbox_views.door_table(gates)
 
 # %%
-run.number("black_box", box_model)
+run.number("box.model", box_model)
 for row in found.to_dict("records"):
     if row["condition"] != sweep.PLAIN:
-        key = f"effect.{row['condition'].replace(' ', '_')}"
+        key = f"box.effect.{number_key(row['condition'])}"
         run.number(key if row["coefficient"] == 0 else f"{key}.{row['coefficient']:g}", row["effect"], digits=1)  # fmt: skip
 for other, share in same.items():
-    run.number(f"identical.{other.replace(' ', '_')}", share, "%", digits=0)
-run.number("lost", int((answers.reason != "").sum()))
+    run.number(f"box.identical.{number_key(other)}", share, "%", digits=0)
+for door in gates:
+    for field in ("swing", "control", "beyond", "carries"):
+        run.number(f"box.{field}.{number_key(door.name)}", getattr(door, field), digits=1)
+run.number("box.lost", int((answers.reason != "").sum()))
 run.answers(answers)
-run.close(study, site=cell.site._asdict(), effects=views.plain_records(found), identical=same)
+run.close(
+    study, site=cell.site._asdict(), box=box_model, box_url=box_url, n_asked=n_asked, n_draws=n_draws,
+    effects=views.plain_records(found), identical=same,
+    doors=views.plain_records(pd.DataFrame(gates)),
+)  # fmt: skip

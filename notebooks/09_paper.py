@@ -31,6 +31,7 @@ from prefvec.report import (
     engine,
     findings,
     index,
+    judged,
     overview,
     paper,
     prediction,
@@ -165,6 +166,25 @@ run.table(diagnosed.factorial_table(reasons, interval_text), "factorial", align=
 for name, value in diagnosed.numbers(reasons).items():
     run.number(name, value)
 diagnosed.factorial_table(reasons, plain)
+
+# %% [markdown]
+# ## A judge, and a model that is only asked
+#
+# Of the main pair. A judge is fit for a rubric if it orders labelled texts well enough (notebook 06); scores
+# of an unfit one are used for no claim. What gets through a black box (07) is what the vector does beyond the
+# same numbers in another order.
+
+# %%
+judges = judged.judged(profile, pairs[0], traits)
+boxes = judged.boxed(profile, pairs[0], traits)
+for name, table in judged.tables(judges, boxes).items():
+    run.table(table, name, align=judged.ALIGN[name])
+for name, (value, unit, digits) in judged.numbers(judges, boxes).items():
+    run.number(name, value, unit, digits)
+judged.judge_table(judges)
+
+# %%
+judged.box_table(boxes)
 
 # %% [markdown]
 # ## Could it have been foretold?

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -19,6 +20,7 @@ from prefvec.judge.endpoint import Endpoint
 from prefvec.judge.replies import Replies
 from prefvec.traits import load_trait
 
+CONDITIONS = (sweep.OWN, sweep.SHUFFLED, sweep.WRONG, sweep.BIAS, sweep.BIAS_SHUFFLED)
 VECTOR = np.random.default_rng(0).normal(size=64).astype(np.float32)
 VECTOR *= 4 / np.linalg.norm(VECTOR)
 
@@ -86,7 +88,7 @@ def test_a_sweep_pairs_questions_counts_losses_and_sends_equal_requests_once(sto
     questions = [f"item-{i}" for i in range(3)]
     vectors = {"own vector": VECTOR, "direction shuffled": shuffled_direction(VECTOR)}
     rows, asks = sweep.plan(
-        study, questions, vectors, [0.1], {2.0: {5: 2.0}}, 0.7, 9, [0], local=True
+        study, questions, vectors, [0.1], {sweep.BIAS: {2.0: {5: 2.0}}}, 0.7, 9, [0], local=True
     )
     assert len(rows) == len(asks) == 15
     assert asks[-1].body()["logit_bias"] == {"5": 2.0}
@@ -101,3 +103,46 @@ def test_a_sweep_pairs_questions_counts_losses_and_sends_equal_requests_once(sto
     assert found.lost["unmodulated"] == 1 and found.lost["own vector"] == 0
     assert found.effect["own vector"].value == 0
     assert sweep.identical_share(table, "own vector", "direction shuffled") == 1
+
+
+def answers(scores, texts=lambda condition, c, q: "same"):
+    """A table of `ask_all` with scores by (condition, coefficient, question), twelve questions."""
+    rows = [
+        {
+            "condition": condition, "coefficient": c, "question": f"q{q}", "seed": 0, "reason": "",
+            "text": texts(condition, c, q), "score": scores(condition, c, q),
+        }
+        for condition in CONDITIONS
+        for c in (-2.0, -1.0, 1.0, 2.0)
+        for q in range(12)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_a_door_carries_a_direction_if_the_vector_swings_the_score_beyond_the_shuffled_one():
+    noise = np.random.default_rng(3).normal(0, 1, 12)
+
+    def scores(condition, c, q):
+        return 10 + noise[q] + (5 * c if condition == sweep.BIAS else 0.5 * c)
+
+    def texts(condition, c, q):
+        return f"{condition} {c} {q}" if "bias" in condition else f"{c} {q}"
+
+    modulation, bias = sweep.doors(answers(scores, texts))
+    assert (modulation.name, modulation.identical, modulation.carries) == ("parameter modulation", 1, "no")  # fmt: skip
+    assert modulation.swing.value == pytest.approx(2) and modulation.beyond.value == 0
+    assert (bias.identical, bias.carries) == (0, "yes")
+    assert bias.swing.value == pytest.approx(20) and bias.control.value == pytest.approx(2)
+    assert bias.beyond.value == pytest.approx(18) and bias.beyond.low > 0
+
+
+def test_a_door_that_differs_without_an_effect_is_not_shown_to_carry_anything():
+    generator = np.random.default_rng(4)
+    table = answers(lambda *_: generator.normal(), lambda *at: str(at))
+    assert [d.carries for d in sweep.doors(table)] == ["not shown"] * 2
+    # answers that are lost leave their questions out, and nothing else
+    table.loc[(table.question == "q0") & (table.condition == sweep.BIAS), "score"] = np.nan
+    assert np.isfinite(sweep.doors(table)[1].beyond.value)
+    # towards the wrong pole is no proof either
+    against = answers(lambda condition, c, q: -9 * c if condition == sweep.BIAS else c, lambda *at: str(at))  # fmt: skip
+    assert sweep.doors(against)[1].carries == "not shown"

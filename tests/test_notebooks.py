@@ -33,6 +33,8 @@ def test_every_notebook_is_there_in_both_forms():
         "03_direct_transfer",
         "04_adapters",
         "05c_layers",
+        "06_judge",
+        "07_black_box",
         "08_extensions",
         "09_paper",
     } <= set(ALL)
@@ -54,6 +56,8 @@ def test_defaults_are_the_quick_profile(name):
     quick = load_profile("quick")
     expected = {
         **quick.diagnostics.model_dump(exclude={"traits"}),
+        **quick.judge.model_dump(exclude={"traits"}),
+        **quick.black_box.model_dump(exclude={"traits"}),
         **quick.settings,
         "profile": "quick",
         "source": quick.pairs[0][0],
@@ -203,6 +207,19 @@ def test_a_profile_gives_a_notebook_what_differs_for_its_trait_and_pair():
     assert profile_parameters(extended, "paper", {"source": source, "target": target})["sizes"]
     back = profile_parameters(extended, "paper", {"source": target, "target": source})
     assert (back["sizes"], back["traits"]) == ([], list(paper.traits))
+
+
+def test_parts_of_a_profile_share_no_name_and_reach_their_notebooks():
+    """They are given to notebooks by name: two of one name would be taken for each other."""
+    paper, names = load_profile("paper"), [set(Settings.model_fields)]
+    for part in ("extensions", "diagnostics", "judge", "black_box"):
+        mine = set(getattr(paper, part).model_dump()) - {"traits"}
+        assert all(mine.isdisjoint(others) for others in names), part
+        names.append(mine)
+    for name, part in (("06_judge", paper.judge), ("07_black_box", paper.black_box)):
+        given = profile_parameters(NOTEBOOKS / f"{name}.ipynb", "paper", {})
+        wanted = part.model_dump(exclude={"traits"})
+        assert wanted.items() <= given.items()
 
 
 @pytest.mark.notebooks

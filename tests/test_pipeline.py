@@ -98,6 +98,30 @@ def test_diagnostics_run_for_traits_of_the_profile_and_for_the_reader_s_own(tmp_
     load_profile.cache_clear()
 
 
+def test_judge_and_black_box_follow_the_reader_s_trait_and_llama_cpp_needs_a_gguf(tmp_path):
+    paper = load_profile("paper")
+    assert set(paper.judge.traits) == set(paper.traits)
+    assert paper.black_box.traits == ["verbosity", "formality"]
+    own = pipeline.overridden("paper", None, None, "silly", {})
+    assert own.judge.traits == own.black_box.traits == ["silly"]
+    assert pipeline.overridden("quick", None, None, "silly", {}).judge.traits == []
+    elsewhere = pipeline.overridden("paper", None, "gpt2-medium", None, {})
+    assert elsewhere.black_box.traits == [] and elsewhere.judge == paper.judge
+    text = (CONFIG / "smoke.yaml").read_text()
+    path = tmp_path / "own.yaml"
+    for given, message in (
+        ("judge: {traits: [honest]}", "judge.traits has 'honest', which is not in traits"),
+        ("judge: {n_gold: 1}", "judge.n_gold"),
+        ("black_box: {traits: [silly]}", "black_box.traits has 'silly', which is not in traits"),
+        ("black_box: {n_seeds: 3}", "black_box.n_seeds"),
+    ):
+        path.write_text(re.sub(rf"(?m)^{given.split(':')[0]}: .*", given, text))
+        load_profile.cache_clear()
+        with pytest.raises(ConfigError, match=message):
+            load_profile(str(path))
+    load_profile.cache_clear()
+
+
 def test_overrides_make_the_reader_s_own_pairs():
     own = pipeline.overridden(
         "quick", "gpt2-medium", "smollm2-135m-instruct,gemma-3-270m", "silly", {"n_evaluation": 8}
@@ -158,6 +182,8 @@ def test_a_dry_run_says_what_would_run_and_why(tmp_path, monkeypatch):
         "direct_transfer",
         "adapters",
         *diagnostic_notebooks(),
+        "judge",
+        "black_box",
         "extensions",
         "paper",
         "pdf",

@@ -195,6 +195,38 @@ def test_diagnostics_follow_04_and_leave_to_it_what_it_has_computed(paper):
         assert new and not [w for w in new if w.key[0] == "path"]
 
 
+def test_requests_to_judge_and_black_box_are_counted_for_the_first_pair(paper):
+    profile = load_profile("paper")
+    found = {(s.rule, s.name): s for s in paper if s.rule in ("judge", "black_box")}
+    main, last = pair_name(*profile.pairs[0]), next(s for s in paper if s.rule == "paper")
+    expected = {("judge", f"{main}/{t}") for t in profile.judge.traits}
+    expected |= {("black_box", f"{main}/{t}") for t in profile.black_box.traits}
+    assert set(found) == expected
+    for stage in found.values():
+        assert f"adapters {stage.name}" in stage.needs and stage.id in last.needs
+    judge, box = (found[rule, f"{main}/verbosity"] for rule in ("judge", "black_box"))
+    [asked] = judge.work
+    n = 2 * profile.judge.n_gold + 2 * profile.judge.n_broken  # labelled, whole and broken texts
+    assert (asked.kind, asked.rows) == ("ask", n + 2 * judge.answers)
+    assert judge.answers == 5 * profile.judge.n_judged
+    [asked] = [w for w in box.work if w.kind == "ask"]
+    # 3 vectors × 4 coefficients, 2 × 4 biases, 2 without either; equal requests are sent once
+    assert box.answers == (2 + 12 + 8) * profile.black_box.n_asked
+    assert asked.rows == (2 + 4 + 8) * profile.black_box.n_asked
+    costs = Costs(OutlinePool(exact=False), assumed("cpu", 2), "paper")
+    slow = asked._replace(new_tokens=2 * asked.new_tokens, rows=2 * asked.rows)
+    assert 0 < costs.work_seconds([asked])["ask"] < costs.work_seconds([slow])["ask"]
+
+
+def test_a_judge_behind_an_address_takes_no_work_here(counted):
+    profile = load_profile("smoke")
+    paid = profile.model_copy(
+        update={"judge": profile.judge.model_copy(update={"judge_model": "gpt-4o"})}
+    )
+    [stage] = [s for s in stages(paid, counted) if s.rule == "judge"]
+    assert stage.work == () and stage.answers > 0
+
+
 def test_the_map_of_layers_is_counted_pair_by_pair(paper):
     profile = load_profile("paper")
     pair, trait = profile.pairs[0], profile.diagnostics.traits[0]

@@ -16,7 +16,7 @@ from pathlib import Path
 from prefvec.errors import ConfigError, PrefvecError, TraitError
 from prefvec.models.registry import require_white_box, resolve
 from prefvec.paths import NOTEBOOKS, ROOT
-from prefvec.profile import Settings, load_profile, suggest
+from prefvec.profile import SOME_TRAITS, Settings, load_profile, suggest
 from prefvec.store import canonical_hash
 from prefvec.tasks import load_task
 from prefvec.traits import load_trait
@@ -210,7 +210,8 @@ def profile_parameters(path: Path, profile: str, chosen: dict[str, object]) -> d
         str({**declared, **chosen}.get(name, "")) for name in ("source", "target", "trait")
     )
     values = {**used.settings_of(trait), **used.extensions_of(source, target).model_dump()}
-    values |= used.diagnostics.model_dump()
+    for part in SOME_TRAITS:
+        values |= getattr(used, part).model_dump()
     values |= {"profile": used.name, "traits": list(used.traits), "claims": used.claims}
     return {**{k: v for k, v in values.items() if k in declared}, **chosen}
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from prefvec.errors import ConfigError, PrefvecError, ReportError
 from prefvec.paths import FIGURES, NOTEBOOKS, RESULTS, ROOT, TEX
-from prefvec.profile import Profile, load_profile
+from prefvec.profile import SOME_TRAITS, Profile, load_profile
 from prefvec.store import atomic_path
 
 PACKAGE = ROOT / "paper_src" / "prefvec"
@@ -57,6 +57,8 @@ def overridden(
     settings: dict[str, object],
 ) -> Profile:
     """A profile with the reader's own pairs, trait or settings, checked like a file."""
+    from prefvec.judge.judging import is_local
+
     base = load_profile(profile)
     changes = base.model_dump()
     if source or targets:
@@ -65,8 +67,11 @@ def overridden(
         changes["pairs"] = [(a, b) for a in sources for b in chosen if a != b]
     if trait:
         changes["traits"] = [trait]
-        if base.diagnostics.traits:
-            changes["diagnostics"]["traits"] = [trait]
+        for part in SOME_TRAITS:
+            if changes[part]["traits"]:
+                changes[part]["traits"] = [trait]
+    if not is_local(changes["pairs"][0][1]):  # llama.cpp serves GGUF files alone
+        changes["black_box"]["traits"] = []
     given = {k: v for k, v in settings.items() if v is not None}
     changes["settings"] = {**base.settings, **given}
     changes["trait_settings"] = {

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from prefvec.errors import ConfigError
 from prefvec.paths import CONFIG
 
+SOME_TRAITS = ("diagnostics", "judge", "black_box")  # parts of a profile with traits of their own
+
 
 class _Parameters(BaseModel):
     """Values that notebooks declare under the same names in their parameters cell."""
@@ -120,13 +122,33 @@ class Diagnostics(_Parameters):
         return values
 
 
+class Judging(_Parameters):
+    """For which traits of the first pair notebook 06 runs, and what it takes beside 04's settings."""
+
+    traits: list[str] = Field([], description="traits of the profile; none: no judge")
+    judge_model: str = Field("qwen2.5-coder-0.5b-instruct", description="who judges")
+    n_gold: int = Field(8, ge=2, description="pairs of labelled texts of the trait")
+    n_broken: int = Field(8, ge=2, description="texts that are also shown broken")
+    n_judged: int = Field(6, ge=1, description="evaluation questions whose answers are judged")
+
+
+class BlackBox(_Parameters):
+    """For which traits of the first pair notebook 07 runs, and what it takes beside 04's settings. The
+    model that is asked is the pair's target: a vector's logit bias is on tokens of its own model."""
+
+    traits: list[str] = Field([], description="traits of the profile; none: no black box")
+    n_asked: int = Field(5, ge=2, description="evaluation questions")
+    n_draws: int = Field(1, ge=1, description="answers a question and condition")
+    box_tokens: int = Field(96, ge=1, description="limit of an answer, in tokens")
+
+
 class Profile(BaseModel):
     """A named set of pairs, traits and settings: `config/<name>.yaml`.
 
     `trait_settings` holds what differs for a trait, e.g. shorter answers where length is not measured;
-    `extensions` what notebook 08 takes beside them, `diagnostics` what notebooks 05a to 05c do, `screen`
-    which decoder families notebook 00 tries; `claims`: a sentence of the paper that the results do not
-    bear out stops the build (elsewhere it is left out).
+    `extensions` what notebook 08 takes beside them, `diagnostics` what notebooks 05a to 05c do, `judge` and
+    `black_box` what 06 and 07 do, `screen` which decoder families notebook 00 tries; `claims`: a
+    sentence of the paper that the results do not bear out stops the build (elsewhere it is left out).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -139,6 +161,8 @@ class Profile(BaseModel):
     trait_settings: dict[str, dict] = {}
     extensions: Extensions = Extensions()
     diagnostics: Diagnostics = Diagnostics()
+    judge: Judging = Judging()
+    black_box: BlackBox = BlackBox()
     screen: Literal["few", "all"] = "few"
     claims: bool = False
 
@@ -183,11 +207,12 @@ def load_profile(name: str) -> Profile:
         raise ConfigError(
             f"profile {path}: trait_settings of '{unused[0]}', which is not in traits"
         )
-    unused = [trait for trait in profile.diagnostics.traits if trait not in profile.traits]
-    if unused:
-        raise ConfigError(
-            f"profile {path}: diagnostics.traits has '{unused[0]}', which is not in traits"
-        )
+    for part in SOME_TRAITS:
+        unused = [t for t in getattr(profile, part).traits if t not in profile.traits]
+        if unused:
+            raise ConfigError(
+                f"profile {path}: {part}.traits has '{unused[0]}', which is not in traits"
+            )
     for trait in profile.traits:  # every value checked once, early
         profile.settings_for(*profile.pairs[0], trait)
     return profile

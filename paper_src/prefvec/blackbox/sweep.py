@@ -1,6 +1,7 @@
 """The sweep of notebook 07: the same questions through every door of a black box."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,16 @@ from prefvec.errors import ModelError
 from prefvec.judge.endpoint import Ask, Endpoint, Loss
 from prefvec.models.load import LoadedModel
 from prefvec.models.prompt import NEUTRAL_SYSTEM
-from prefvec.stats import difference
+from prefvec.stats import Estimate, difference
 from prefvec.study import Study
 
 PLAIN = "unmodulated"
 INSTRUCTION = "instruction"
-BIAS = "logit bias"
+OWN, SHUFFLED, WRONG = "own vector", "direction shuffled", "wrong trait"
+BIAS, BIAS_SHUFFLED = "logit bias", "logit bias, shuffled"
+# A door's conditions: the vector itself, the same numbers in another order, and further controls.
+DOORS = {"parameter modulation": (OWN, SHUFFLED, WRONG), BIAS: (BIAS, BIAS_SHUFFLED)}
+CARRIES, CARRIES_NOTHING, NOT_SHOWN = "yes", "no", "not shown"
 
 
 FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm")
@@ -45,7 +50,7 @@ def plan(
     questions: Sequence[str],
     vectors: Mapping[str, np.ndarray],
     coefficients: Sequence[float],
-    biases: Mapping[float, Mapping[int, float]],
+    biases: Mapping[str, Mapping[float, Mapping[int, float]]],
     base: float,
     limit: int,
     seeds: Sequence[int],
@@ -53,7 +58,7 @@ def plan(
 ) -> tuple[list[dict], list[Ask]]:
     """What is asked: a row a request (`condition, coefficient, question, seed`) and the requests.
 
-    biases: by coefficient, the logit bias of each token id. Baselines have coefficient 0.
+    biases: by condition and coefficient, the logit bias of each token id. Baselines have coefficient 0.
     """
     neutral = modulated(np.zeros(1), 0.0, base)
     pair = study.trait.instructions[0]
@@ -64,7 +69,8 @@ def plan(
     ]
     for c in coefficients:
         ways += [(n, c, modulated(v, c, base), NEUTRAL_SYSTEM, {}) for n, v in vectors.items()]
-    ways += [(BIAS, c, neutral, NEUTRAL_SYSTEM, bias) for c, bias in biases.items()]
+    for name, by_strength in biases.items():
+        ways += [(name, c, neutral, NEUTRAL_SYSTEM, bias) for c, bias in by_strength.items()]
     rows, asks = [], []
     for condition, coefficient, sampling, system, bias in ways:
         for question in questions:
@@ -132,3 +138,42 @@ def identical_share(table: pd.DataFrame, condition: str, other: str) -> float:
     keys = ["coefficient", "question", "seed"]
     a, b = (table[table.condition == c].set_index(keys).text for c in (condition, other))
     return float((a == b.reindex(a.index)).mean())
+
+
+class Door(NamedTuple):
+    """What of a vector gets through one door. swing: change of the mean score, in the score's unit, from
+    the lowest to the highest coefficient with the vector itself; control: the same with its entries
+    shuffled; beyond: their difference, paired by question; identical: share of the vector's answers that
+    the shuffled one gave word for word, or the least of several controls; carries: `yes` where the
+    interval of `beyond` lies above 0, `no` where every answer is the same, else `not shown`."""
+
+    name: str
+    swing: Estimate
+    control: Estimate
+    beyond: Estimate
+    identical: float
+    carries: str
+
+
+def doors(table: pd.DataFrame, seed: int = 0) -> list[Door]:
+    """Each door, from the answers of `ask_all`. A vector points from the trait's negative pole to its
+    positive one, so that what carries its direction has a swing above 0, whatever the study steers to."""
+    out = []
+    for name, (own, shuffled, *others) in DOORS.items():
+        mine, theirs = _ends(table, own), _ends(table, shuffled)
+        both = (mine.high - mine.low, theirs.high - theirs.low)
+        paired = pd.concat(both, axis=1, keys=["own", "control"]).dropna()
+        beyond = difference(paired.own.to_numpy(), paired.control.to_numpy(), seed)
+        same = min(identical_share(table, own, other) for other in (shuffled, *others))
+        carries = CARRIES if beyond.low > 0 else CARRIES_NOTHING if same == 1 else NOT_SHOWN
+        swings = (difference(e.high.to_numpy(), e.low.to_numpy(), seed) for e in (mine, theirs))
+        out.append(Door(name, *swings, beyond, same, carries))
+    return out
+
+
+def _ends(table: pd.DataFrame, condition: str) -> pd.DataFrame:
+    """Mean score by question at a condition's lowest and highest coefficient: `low`, `high`."""
+    chosen = table[table.condition == condition]
+    means = chosen.groupby(["question", "coefficient"], sort=False).score.mean().unstack()
+    ends = means[[means.columns.min(), means.columns.max()]].set_axis(["low", "high"], axis=1)
+    return ends.dropna()

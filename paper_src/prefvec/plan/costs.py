@@ -20,6 +20,10 @@ from prefvec.plan.shapes import Outline, OutlinePool, Shape, assumptions
 
 CAPTURE_TOKENS, SCORE_TOKENS = 4096, 2048  # tokens of one pass
 OCCUPANCY = 0.85  # share of a batch's rows that are not finished, on average: they refill at 0.75
+SERVED_AT_ONCE, SERVED_SLOTS = (
+    2,
+    2048,
+)  # requests at once, tokens of each, as notebooks 06 and 07 ask
 ANSWER_BYTES, ANSWER_FILE_BYTES = 400, 4400  # a row of generations_*.jsonl; an answer in the cache
 MIB = 2**20
 
@@ -57,6 +61,8 @@ class Costs:
         for item in todo:
             if item.kind == "ridge":
                 out["ridge"] += self._ridge_seconds(item)
+            elif item.kind == "ask":
+                out["ask"] += self._ask_seconds(item)
             elif item.kind != "generate":
                 per_pass = CAPTURE_TOKENS if item.kind == "capture" else SCORE_TOKENS
                 out[item.kind] += self._pass_seconds(item, per_pass)
@@ -118,6 +124,8 @@ class Costs:
             widths = self._shape(work.model).width + work.target_width
             return 8 * 4 * work.tokens * widths / MIB
         shape = self._shape(work.model)
+        if work.kind == "ask":  # the server holds the file and its caches
+            return (shape.parameters + SERVED_AT_ONCE * SERVED_SLOTS * shape.cache_bytes(2)) / MIB
         if work.kind == "score":
             logits = 2 * 4 * min(MAX_LOGITS, work.logits * shape.vocabulary)
             return (logits + self._pass_bytes(shape, min(SCORE_TOKENS, work.tokens))) / MIB
@@ -164,6 +172,17 @@ class Costs:
         return (
             self._pass_seconds(prompts, PROMPT_TOKENS) + max(compute, reading, launching) + caches
         )
+
+    def _ask_seconds(self, work: Work) -> float:
+        """Requests to llama.cpp: prompts one by one, then steps over the few that are served at once, with
+        weights of a byte. Roughly: llama.cpp's own rates are not measured."""
+        shape, r = self._shape(work.model), self.rates
+        each = work.tokens / max(1, work.rows)
+        compute = 2 * shape.block_parameters * work.tokens / (r.flops(each) * r.prefill)
+        steps = work.rows * self.length(work.model, work.new_tokens).tokens / SERVED_AT_ONCE
+        step = decode_flops(shape, SERVED_AT_ONCE) / (r.flops(SERVED_AT_ONCE) * r.decode)
+        reading = (shape.block_parameters + shape.head_parameters) / r.bandwidth
+        return compute + steps * max(step, reading)
 
     def _ridge_seconds(self, work: Work) -> float:
         flops = ridge_flops(work.tokens, self._shape(work.model).width, work.target_width)

@@ -18,9 +18,10 @@ DISTINCT = 0.6
 class Work(NamedTuple):
     """One piece of work. `tokens` go through `depth` of the model's blocks before the first new
     token; `logits` of them are read at the output head; `new_tokens` is the limit of an answer.
-    `ridge`: so many fits (`rows`) of `tokens` prompts to a width of `target_width`."""
+    `ridge`: so many fits (`rows`) of `tokens` prompts to a width of `target_width`. `ask`: requests to a
+    llama.cpp server."""
 
-    kind: Literal["capture", "generate", "score", "ridge"]
+    kind: Literal["capture", "generate", "score", "ridge", "ask"]
     key: tuple
     model: str
     rows: int

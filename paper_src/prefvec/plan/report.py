@@ -139,7 +139,7 @@ def _on(
 
 def _row(job: Scheduled, costs: Costs) -> dict:
     stage, todo = job.stage, fresh(job.stage.work, set(job.known))
-    new = [w for w in todo if w.kind == "generate"]
+    new = [w for w in todo if w.kind in ("generate", "ask")]
     memory = costs.memory(stage)
     return {
         "stage": stage.id,

@@ -3,7 +3,13 @@
 from prefvec.plan.report import assumption_file
 
 GIB = 1024
-WORK = {"generate": "answers", "capture": "capture", "score": "scores", "ridge": "maps"}
+WORK = {
+    "generate": "answers",
+    "capture": "capture",
+    "score": "scores",
+    "ridge": "maps",
+    "ask": "requests",
+}
 
 
 def as_text(record: dict) -> str:

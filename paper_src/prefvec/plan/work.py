@@ -5,6 +5,7 @@ real run. What two stages both need has the same key, and whoever comes first co
 """
 
 from prefvec.paths import slug
+from prefvec.plan.asked_work import asked_stages
 from prefvec.plan.counting import Stage
 from prefvec.plan.diagnostic_work import diagnostic_stages
 from prefvec.plan.extended import extension_stage
@@ -44,6 +45,7 @@ def _counted(profile: Profile, pool: OutlinePool) -> list[Stage]:
             found += cell
             if trait in profile.diagnostics.traits:
                 found += diagnostic_stages(study, profile.diagnostics, cell[-1])
+            found += asked_stages(study, profile, cell[-1])
     for pair in profile.pairs:
         found.append(extension_stage(profile, pair, pool, tuple(fetched[name] for name in pair)))
     notebooks = tuple(stage.id for stage in found if stage.notebook)

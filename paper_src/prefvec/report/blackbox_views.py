@@ -1,18 +1,31 @@
 """What notebook 07 shows."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from prefvec.blackbox.sweep import BIAS, INSTRUCTION, PLAIN
+from prefvec.blackbox.sweep import (
+    BIAS,
+    BIAS_SHUFFLED,
+    DOORS,
+    INSTRUCTION,
+    OWN,
+    PLAIN,
+    SHUFFLED,
+    WRONG,
+    Door,
+)
 from prefvec.report.tables import interval_text
 from prefvec.report.views import plain
 
 LOOKS = {
-    "own vector": ("#0072B2", "s", "-"),
-    "direction shuffled": ("#D55E00", "^", "--"),
-    "wrong trait": ("#7F7F7F", "x", ":"),
+    OWN: ("#0072B2", "s", "-"),
+    SHUFFLED: ("#D55E00", "^", "--"),
+    WRONG: ("#7F7F7F", "x", ":"),
     BIAS: ("#009E73", "D", "-."),
+    BIAS_SHUFFLED: ("#CC79A7", "v", "--"),
 }
 
 
@@ -31,14 +44,32 @@ def effect_table(table: pd.DataFrame, latex: bool = False) -> pd.DataFrame:
     )
 
 
+def door_table(found: Sequence[Door], latex: bool = False) -> pd.DataFrame:
+    """One row a door: what it does with the vector, with the shuffled one, and beyond that."""
+    text = interval_text if latex else plain
+    return pd.DataFrame(
+        [
+            {
+                "door": d.name,
+                "own vector": text(d.swing, 1),
+                "shuffled": text(d.control, 1),
+                "beyond": text(d.beyond, 1),
+                "same answers": f"{100 * d.identical:.0f} %",
+                "direction gets through": d.carries,
+            }
+            for d in found
+        ]
+    )
+
+
 def sweep_figure(table: pd.DataFrame, unit: str, title: str) -> plt.Figure:
     """Effect with 95 % intervals by coefficient: modulation on the left, logit bias on the right, the
     instruction as a band in both."""
     figure, panels = plt.subplots(1, 2, figsize=(6.4, 2.8), sharey=True)
     told = table[table.condition == INSTRUCTION].effect.iloc[0]
     sides = {
-        "coefficient of the modulation": [name for name in LOOKS if name != BIAS],
-        "bias of the strongest token (nats)": [BIAS],
+        "coefficient of the modulation": DOORS["parameter modulation"],
+        "bias of the strongest token (nats)": DOORS[BIAS],
     }
     for axes, (text, names) in zip(panels, sides.items(), strict=True):
         axes.axhspan(told.low, told.high, color="0.9", zorder=0)

@@ -212,9 +212,10 @@ def write_tex(
     numbers |= main | {k: {**words, "value": v} for k, v in named.items()}
     switches = {
         "extensions": ("extended", _extended(profile, pairs[0])),
-        "diagnostics": ("diagnosed", _diagnosed(profile, pairs[0], traits[0])),
+        "diagnostics": ("diagnosed", _ran(profile, pairs[0], traits[0], "05a", "05b", "05c")),
         "prediction": ("foretold", numbers["prediction.verdict"]["value"] != "undecided"),
         "truth": ("told", numbers["truth.pairs"]["value"] > 0),
+        "judge": ("judged", _ran(profile, pairs[0], traits[0], "06", "07")),
     }
     left_out = [name for name, (_, there) in switches.items() if not there]
     sources = sorted([TEX / "main.tex", *(TEX / "sections").glob("*.tex")])
@@ -249,10 +250,10 @@ def _extended(profile: str, pair: list[str]) -> bool:
     return manifest.exists() and not read_json(manifest)["missing"]
 
 
-def _diagnosed(profile: str, pair: list[str], trait: str) -> bool:
-    """Have all notebooks 05 run for the main pair and trait? Else their section is left out."""
+def _ran(profile: str, pair: list[str], trait: str, *numbers: str) -> bool:
+    """Have these notebooks run for the main pair and trait? Else their section is left out."""
     folder = pair_folder(profile, pair, trait)
-    return all((folder / f"manifest_{number}.json").exists() for number in ("05a", "05b", "05c"))
+    return all((folder / f"manifest_{number}.json").exists() for number in numbers)
 
 
 def _relative(path: Path) -> str:
