@@ -2,14 +2,16 @@
 # From a fresh clone to the paper: environment, models, notebooks, figures, PDF.
 #   ./run_all.sh --quick      one pair, about 8 minutes after set-up
 #   ./run_all.sh              the paper: six pairs of models, four traits (hours on two cores; it resumes)
+#   ./run_all.sh --explore    two models side by side in a browser
 #   ./run_all.sh --help       everything else
 set -euo pipefail
 WANT_LATEX=1 SETUP_ONLY=0 COMMAND=run
 arguments=()
 for argument in "$@"; do
-  [ "$argument" = --plan ] || arguments+=("$argument")
+  [ "$argument" = --plan ] || [ "$argument" = --explore ] || arguments+=("$argument")
   case $argument in
     --plan) COMMAND=plan WANT_LATEX=0 ;;
+    --explore) COMMAND=explore WANT_LATEX=0 ;;
     --no-pdf) WANT_LATEX=0 ;;
     --setup-only) SETUP_ONLY=1 ;;
     -h | --help) sed -n '/^usage:/,/^END/p' "$0" | sed '$d'; exit 0 ;;
@@ -42,6 +44,8 @@ usage: ./run_all.sh [options]
   --dry-run                say what would run, and why
   --plan                   time, memory and disk of the profile here, and of full on GPUs, instead
                            of a run (with --gpus N, --gpu NAME of data/plan.yaml, --json)
+  --explore                steer two models side by side in a browser, instead of a run (with --port N,
+                           --no-browser, -p name=value of notebooks/explore.ipynb); Ctrl-C stops it
   --executor NAME          where jobs run: local (default), slurm, cluster-generic, … (docs/scaling.md)
   --jobs N                 jobs at once on a cluster (default: 10)
   -- OPTIONS               options for Snakemake itself

@@ -1,0 +1,109 @@
+"""Serve the explorer's notebook with Voilà on the loopback interface."""
+
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import webbrowser
+from pathlib import Path
+
+from prefvec.errors import ConfigError, PrefvecError
+from prefvec.notebooks import checked_parameters, find_notebook
+
+PORT = 8866
+HOST = "127.0.0.1"
+STARTS_WITHIN = 120  # seconds
+ENDS_WITHIN = 15
+CULL = 120  # seconds after which the kernel of a closed page ends
+# The page asks nobody but this server: Voilà's icon fonts, on another host, stay out.
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
+    "connect-src 'self' ws://{host}:{port}; frame-ancestors 'self'"
+)
+
+
+def serve(given: dict[str, object], port: int = 0, browser: bool = True) -> None:
+    """Serve the page until Ctrl-C, and print its address. port 0: 8866, or another free one.
+
+    Raises ConfigError or TraitError for a bad parameter or a port in use, PrefvecError if the server
+    does not start.
+    """
+    import papermill
+
+    path = find_notebook("explore")
+    checked_parameters(path, given)
+    port = _free(port)
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "explore.ipynb"
+        papermill.execute_notebook(
+            str(path), str(page), parameters=given, prepare_only=True, progress_bar=False
+        )
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _interrupt)
+        server = subprocess.Popen(_command(page, port), start_new_session=True)
+        try:
+            _wait(server, port)
+            address = f"http://{HOST}:{port}/"
+            print(f"explorer: {address}   (Ctrl-C stops it)", flush=True)
+            if browser:
+                webbrowser.open(address)
+            if server.wait():
+                raise PrefvecError(f"the explorer's server ended with status {server.returncode}")
+        except KeyboardInterrupt:
+            print("\nexplorer: stopped", flush=True)
+        finally:
+            _end(server)
+
+
+def _command(page: Path, port: int) -> list[str]:
+    headers = {"Content-Security-Policy": POLICY.format(host=HOST, port=port)}
+    return [
+        sys.executable, "-m", "voila", str(page), f"--port={port}", f"--Voila.ip={HOST}", "--no-browser",
+        f"--Voila.tornado_settings={ {'headers': headers} }",
+        "--theme=light", "--Voila.log_level=ERROR",
+        "--MappingKernelManager.cull_interval=30", f"--MappingKernelManager.cull_idle_timeout={CULL}",
+    ]  # fmt: skip
+
+
+def _free(port: int) -> int:
+    """The port if nothing listens there; 0: the usual one, or any that is free."""
+    for wanted in (port,) if port else (PORT, 0):
+        with socket.socket() as found:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                found.bind((HOST, wanted))
+                return found.getsockname()[1]
+            except (OSError, OverflowError):
+                continue
+    raise ConfigError(f"--port {port}: it is in use or not allowed: give another, or leave it out")
+
+
+def _wait(server: subprocess.Popen, port: int) -> None:
+    """Until the server answers."""
+    until = time.monotonic() + STARTS_WITHIN
+    while time.monotonic() < until and server.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex((HOST, port)) == 0:
+                return
+        time.sleep(0.1)
+    raise PrefvecError(
+        f"the explorer's server did not start on port {port} (see its message above)"
+    )
+
+
+def _end(server: subprocess.Popen) -> None:
+    """Ask the server to end its kernels and itself; kill it if it does not."""
+    if server.poll() is None:
+        server.send_signal(signal.SIGTERM)
+    try:
+        server.wait(ENDS_WITHIN)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+
+
+def _interrupt(_number, _frame) -> None:
+    raise KeyboardInterrupt
