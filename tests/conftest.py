@@ -1,6 +1,7 @@
 """Tiny random models for mechanics; results are only ever tested on the real ones."""
 
 import os
+import shutil
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from prefvec.store import Store
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 VOCABULARY = 300
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SMALL = {"vocab_size": VOCABULARY, "num_hidden_layers": 4}
 CONFIGS = {
     "llama": LlamaConfig(**SMALL, hidden_size=32, intermediate_size=48, num_attention_heads=4, num_key_value_heads=2),
@@ -52,6 +54,18 @@ def llama() -> LoadedModel:
 def store(tmp_path) -> Store:
     """An empty store."""
     return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def browser():
+    """Headless Chromium of the distribution."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no browser: apt-get install chromium (run_tests.sh does it when it may)")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
 
 
 def random_ids(count: int, low: int = 5, high: int = 14, seed: int = 0) -> list[tuple[int, ...]]:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 
 import pytest
 
@@ -16,7 +15,6 @@ from study_records import MODELS, write_cell, write_model
 QWEN, SMOL, _ = MODELS
 PAIRS, TRAITS = [[QWEN, SMOL], [SMOL, QWEN]], ["verbosity", "silly"]
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> & 'q' \u2028"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture
@@ -75,18 +73,6 @@ def test_pairs_of_one_family_keep_their_own_names(study):
     alike = study._replace(pairs=[[QWEN, SMOL], ["qwen2.5-7b-instruct", SMOL]])
     found = dashboard._names(alike)
     assert len(set(found.values())) == 2
-
-
-@pytest.fixture
-def browser():
-    """Headless Chromium of the distribution."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no browser: apt-get install chromium (run_tests.sh does it when it may)")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

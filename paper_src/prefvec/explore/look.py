@@ -7,14 +7,14 @@ import ipywidgets as widgets
 STYLE = """<style>
 .pv { --ink:#1f2933; --soft:#5f6c7b; --line:#d9dee5; --blue:#0b5cad; max-width:1360px; margin:0 auto;
   color:var(--ink); font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif; }
-.pv h2 { font-size:13px; margin:2px 0 4px; font-weight:650; }
+.pv h2 { font-size:13px; line-height:1.3; margin:2px 0 4px; font-weight:650; }
 .pv p, .pv .pv-note { color:var(--soft); font-size:13px; line-height:1.45; margin:2px 0; }
 .pv-card { border:1px solid var(--line); border-radius:8px; padding:10px 12px; background:#fff; }
 .pv-head { display:flex; justify-content:space-between; gap:8px; font-size:12.5px; line-height:1.35; }
 .pv-head b { font-weight:650; } .pv-head span { color:var(--soft); }
 .pv-text { white-space:pre-wrap; overflow-wrap:anywhere; font-size:14px; line-height:1.5; margin-top:6px;
   height:158px; overflow-y:auto; }
-.pv-steered .pv-card, .pv-steered.pv-card { border-color:#9cc3ea; background:#f5f9fe; }
+.pv-card.pv-steered { border-color:#9cc3ea; background:#f5f9fe; }
 .pv-foot { color:var(--soft); font-size:12px; min-height:17px; margin-top:4px; }
 .pv-foot em { color:#a1420b; font-style:normal; }
 .pv-status { font-size:13px; line-height:1.4; min-height:36px; overflow-wrap:anywhere; }

@@ -52,6 +52,7 @@ class Page:
 
     def show(self) -> None:
         """Display the page, and find out how deep the models are."""
+        self.panes.name(*self._pair())
         display(self.box)
         self._changed()
 
@@ -218,7 +219,7 @@ class Page:
         )
         plot_boxes = [
             self._plot("Dose–response", self.dose_plot, self.sweep),
-            self._plot("Does it point where the target's own vector points?", self.cosine_plot, self.angles),
+            self._plot("Cosine to the target's own vector", self.cosine_plot, self.angles),
         ]  # fmt: skip
         halves = widgets.Layout(
             grid_template_columns="minmax(0,1fr) minmax(0,1fr)", grid_gap="8px", width="100%"

@@ -12,7 +12,7 @@ from prefvec.metrics.coherence import is_collapsed
 from prefvec.report.figures import label
 
 PACE = 0.08  # seconds between two updates of a growing text
-EMPTY = "The answer appears here as it is written."
+EMPTY = "The answer appears above as it is written."
 
 
 class Panes:
@@ -26,18 +26,19 @@ class Panes:
         for pane in PANES:
             view = classed(markup(), f"pv-{pane.replace('_', '-')}")
             self._views[pane] = view
-        self._heads = {
-            "target_plain": ("target", "unsteered"), "target_steered": ("target", "steered"),
-            "source_plain": ("source", "unsteered"), "source_steered": ("source", "steered"),
-        }  # fmt: skip
-        for pane in PANES:
-            self._draw(pane, EMPTY)
         self.box = widgets.GridBox(
             list(self._views.values()),
             layout=widgets.Layout(
                 grid_template_columns="minmax(0,1fr) minmax(0,1fr)", grid_gap="8px", width="100%"
             ),
         )
+
+    def name(self, source: str, target: str) -> None:
+        """Empty panes of a pair."""
+        for pane in PANES:
+            model = target if pane.startswith("target") else source
+            self._heads[pane] = model, "steered" if pane.endswith("steered") else "unsteered"
+            self._draw(pane, "", EMPTY)
 
     def begin(self, choice: Choice) -> None:
         """Empty panes headed by what is about to be written."""

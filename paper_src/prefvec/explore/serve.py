@@ -10,7 +10,9 @@ import webbrowser
 from pathlib import Path
 
 from prefvec.errors import ConfigError, PrefvecError
+from prefvec.models.registry import resolve
 from prefvec.notebooks import checked_parameters, find_notebook
+from prefvec.store import write_json
 
 PORT = 8866
 HOST = "127.0.0.1"
@@ -35,6 +37,9 @@ def serve(given: dict[str, object], port: int = 0, browser: bool = True) -> None
 
     path = find_notebook("explore")
     checked_parameters(path, given)
+    # The kernel works in another folder: a model given as a path is that path from here.
+    found = {name: resolve(str(given[name])).path for name in ("source", "target") if name in given}
+    given = given | {name: place for name, place in found.items() if place}
     port = _free(port)
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "explore.ipynb"
@@ -43,7 +48,9 @@ def serve(given: dict[str, object], port: int = 0, browser: bool = True) -> None
         )
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _interrupt)
-        server = subprocess.Popen(_command(page, port), start_new_session=True)
+        write_json(page.with_name("voila.json"), _configuration(port))
+        command = [sys.executable, "-m", "voila", str(page)]
+        server = subprocess.Popen(command, cwd=folder, start_new_session=True)
         try:
             _wait(server, port)
             address = f"http://{HOST}:{port}/"
@@ -58,14 +65,19 @@ def serve(given: dict[str, object], port: int = 0, browser: bool = True) -> None
             _end(server)
 
 
-def _command(page: Path, port: int) -> list[str]:
+def _configuration(port: int) -> dict:
+    """Voilà's own settings, read from `voila.json` in its working folder."""
     headers = {"Content-Security-Policy": POLICY.format(host=HOST, port=port)}
-    return [
-        sys.executable, "-m", "voila", str(page), f"--port={port}", f"--Voila.ip={HOST}", "--no-browser",
-        f"--Voila.tornado_settings={ {'headers': headers} }",
-        "--theme=light", "--Voila.log_level=ERROR",
-        "--MappingKernelManager.cull_interval=30", f"--MappingKernelManager.cull_idle_timeout={CULL}",
-    ]  # fmt: skip
+    return {
+        "Voila": {
+            "ip": HOST, "port": port, "port_retries": 0, "open_browser": False, "log_level": "ERROR",
+            "tornado_settings": {"headers": headers},
+        },
+        "VoilaConfiguration": {
+            "theme": "light", "extension_allowlist": ["@jupyter-widgets/jupyterlab-manager"],
+        },
+        "MappingKernelManager": {"cull_interval": 30, "cull_idle_timeout": CULL},
+    }  # fmt: skip
 
 
 def _free(port: int) -> int:
