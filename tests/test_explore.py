@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -77,7 +78,7 @@ def test_four_answers_are_written_in_view_and_dose_zero_changes_none(session, mo
 
     monkeypatch.setattr("prefvec.explore.session.generate", recorded)
     told = {pane: [] for pane in PANES}
-    written = session.compare(choice(dose=-3.0), lambda pane, text: told[pane].append(text))
+    written = dict(session.compare(choice(dose=-3.0), lambda pane, text: told[pane].append(text)))
     assert list(written) == list(PANES)
     for pane, answer in written.items():
         assert told[pane][-1] == answer.text and len(told[pane]) > 1
@@ -86,10 +87,10 @@ def test_four_answers_are_written_in_view_and_dose_zero_changes_none(session, mo
         (TARGET, [(), (Steer(session.direction(choice()), 2, -3.0),)]),
         (SOURCE, [(), (Steer(own, 1, -3.0),)]),
     ]
-    still = session.compare(choice(dose=0.0), lambda *_: None)
+    still = dict(session.compare(choice(dose=0.0), lambda *_: None))
     assert still["target_steered"] == still["target_plain"] == written["target_plain"]
     with pytest.raises(ConfigError, match="the question is empty"):
-        session.compare(choice(question=" \n"), lambda *_: None)
+        next(session.compare(choice(question=" \n"), lambda *_: None))
 
 
 def test_the_curves_say_what_was_computed(session):
@@ -205,6 +206,18 @@ def shown(session):
     return page
 
 
+def endless(_choice, show):
+    """An answer that grows until it is stopped."""
+    while True:
+        show("target_plain", "so far")
+        time.sleep(0.01)
+        yield from ()
+
+
+def texts_of(page):
+    return [view.value for view in page.panes.box.children]
+
+
 def test_the_page_steers_and_says_what_is_wrong(shown):
     assert "Ready" in shown.status.value
     assert (shown.controls.layer_source.value, shown.controls.layer_target.max) == (3, 3)
@@ -213,9 +226,17 @@ def test_the_page_steers_and_says_what_is_wrong(shown):
     assert shown.worker.busy and shown.steer.disabled and not shown.stop.disabled
     shown.worker.wait(120)
     assert "done" in shown.status.value and not shown.steer.disabled
-    texts = [view.value for view in shown.panes.box.children]
+    texts = texts_of(shown)
     assert all(" tokens, " in text for text in texts)
     assert "dose +4" in texts[1] and "dose +4" in texts[3] and "unsteered" in texts[0]
+    shown.session.compare = endless
+    shown.steer.click()
+    while "so far" not in shown.panes.box.children[0].value:
+        time.sleep(0.05)
+    shown.stop.click()
+    shown.worker.wait(60)
+    assert "stopped; what was computed is kept" in shown.status.value
+    assert "so far" in texts_of(shown)[0] and "stopped" in texts_of(shown)[0]
     shown.controls.question.value = ""
     shown.steer.click()
     shown.worker.wait(60)
@@ -329,3 +350,14 @@ def test_a_reader_steers_and_makes_a_trait_in_a_browser(browser, address, tmp_pa
     assert page.title() != "owned"
     assert page.locator(".pv-text script, .pv-text img").count() == 0
     assert elsewhere == []
+
+
+def test_a_trait_made_on_the_page_is_picked_with_its_own_start(shown):
+    for field, text in (("name", "poetic"), ("positive", "Be a poet."), ("negative", "Be dry.")):
+        shown.maker._fields[field].value = text
+    shown.maker.button.click()
+    shown.worker.wait(60)
+    assert shown.controls.trait.label == "poetic (yours)" and shown.controls.dose.value == 1.5
+    assert "towards positive" in shown.controls.towards.value
+    shown.maker.button.click()
+    assert "you have a trait" in shown.maker._errors["name"].value

@@ -125,7 +125,7 @@ class Controls:
     @staticmethod
     def _slider(kind, name: str, low, high, step, css: str, **more):
         slider = kind(
-            value=low, min=low, max=high, step=step, description=name, continuous_update=True,
+            value=low, min=low, max=high, step=step, description=name, continuous_update=False,
             layout=wide(), style={"description_width": "56px"}, **more,
         )  # fmt: skip
         return classed(slider, css)

@@ -35,18 +35,18 @@ class Maker:
             self._fields[field] = classed(entry, f"pv-make-{field}")
             self._errors[field] = classed(markup(), f"pv-bad-{field}")
             rows += [entry, self._errors[field]]
-        self._button = classed(
+        self.button = classed(
             widgets.Button(description="Save the trait", button_style="info"),
             "pv-make",
         )
-        self._button.on_click(self._save)
+        self.button.on_click(self._save)
         self._result = classed(markup(), "pv-made")
         explained = markup(
             "<h2>Make a trait from two sentences</h2><p>Two instructions that differ in the trait alone. The "
             "vector is what changes in the model between them. A base model (Gemma) needs examples "
             "in the file too: see data/README.md.</p>"
         )
-        self.box = card(explained, *rows, self._button, self._result)
+        self.box = card(explained, *rows, self.button, self._result)
 
     def _save(self, _button) -> None:
         """Check every field, save, and show what to do with the file."""

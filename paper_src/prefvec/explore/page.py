@@ -33,6 +33,7 @@ class Page:
         self.worker = Worker(self._report)
         self.maker = Maker(session.folder, self._made, self._pair)
         self._start: Start | None = None
+        self._listing = False  # the menu of traits is being filled
         self._computed: dict[str, tuple[tuple, pd.DataFrame]] = {}
         self.steer = self._button("▶ Steer", "primary", "pv-steer", self._steer)
         self.stop = self._button("■ Stop", "", "pv-stop", lambda _: self.worker.stop())
@@ -62,6 +63,7 @@ class Page:
         choice = self.controls.choice
 
         def work(worker: Worker) -> str:
+            self.session.check(choice)
             self._load(choice, worker)
             worker.say("finding the vector and carrying it over …")
             self.session.direction(choice)
@@ -72,8 +74,11 @@ class Page:
                 worker.check()
                 self.panes.show(pane, text)
 
-            for pane, answer in self.session.compare(choice, show).items():
-                self.panes.finish(pane, answer)
+            try:
+                for pane, answer in self.session.compare(choice, show):
+                    self.panes.finish(pane, answer)
+            finally:
+                self.panes.end()
             return "done: change a slider and press Steer again"
 
         self.worker.start("loading the models …", work)
@@ -115,6 +120,7 @@ class Page:
 
     def _made(self, path: Path) -> None:
         self._list_traits(str(path))
+        self._changed()
 
     def _pair(self) -> tuple[str, str]:
         return self.controls.source.value, self.controls.target.value
@@ -129,7 +135,7 @@ class Page:
 
     def _changed(self, _change=None) -> None:
         """Another pair or trait: examples, depths, where the sliders begin, saved results."""
-        if self.worker.busy:
+        if self.worker.busy or self._listing:
             return
         source, target, trait = *self._pair(), self.controls.trait.value
         try:
@@ -139,8 +145,9 @@ class Page:
             return
 
         def work(_worker: Worker) -> str:
-            self._start = self.session.start(source, target, trait)
-            self.controls.begin(self._start)
+            start, self._start = self.session.start(source, target, trait), None
+            self.controls.begin(start)  # moves sliders: nothing is drawn before they are all set
+            self._start = start
             self._draw()
             return READY
 
@@ -199,15 +206,17 @@ class Page:
         self.bar.value = status.share if status.share is not None else float(not status.busy)
         self.bar.bar_style = "danger" if status.error else ("info" if status.busy else "success")
         self.stop.disabled = not status.busy
-        for button in (self.steer, self.sweep, self.angles):
+        for button in (self.steer, self.sweep, self.angles, self.maker.button):
             button.disabled = status.busy
         for menu in (self.controls.source, self.controls.target, self.controls.trait):
             menu.disabled = status.busy
 
     def _list_traits(self, chosen: str) -> None:
         options = list(self.session.traits().items())
+        self._listing = True
         self.controls.trait.options = options
         self.controls.trait.value = chosen
+        self._listing = False
 
     # --- how it is laid out ---
 

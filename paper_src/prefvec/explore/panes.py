@@ -21,6 +21,7 @@ class Panes:
     def __init__(self):
         self._views = {}
         self._lock = threading.Lock()
+        self._growing: dict[str, str] = {}
         self._last = dict.fromkeys(PANES, 0.0)
         self._heads = dict.fromkeys(PANES, ("", ""))
         for pane in PANES:
@@ -58,17 +59,24 @@ class Panes:
 
     def show(self, pane: str, text: str) -> None:
         """A text as far as it is written; too quick ones are left out."""
-        now = time.monotonic()
+        now, self._growing[pane] = time.monotonic(), text
         if now - self._last[pane] >= PACE:
             self._last[pane] = now
             self._draw(pane, text, "writing …")
 
     def finish(self, pane: str, answer: Generation) -> None:
         """A text that has ended."""
+        self._growing.pop(pane, None)
         foot = f"{answer.n_tokens} tokens, "
         foot += "cut at the limit" if answer.finish == "length" else "ended by the model"
         warn = "breaks down: empty, repeats itself, or hardly words"
         self._draw(pane, answer.text, foot, warn if is_collapsed(answer.text) else "")
+
+    def end(self) -> None:
+        """Say of texts that have not ended that they will not."""
+        for pane, text in self._growing.items():
+            self._draw(pane, text, "stopped")
+        self._growing = {}
 
     def _draw(self, pane: str, text: str, foot: str = "", warning: str = "") -> None:
         model, how = self._heads[pane]

@@ -1,6 +1,7 @@
 """The explorer's plots, as PNG: drawn without pyplot, which is not safe in a background thread."""
 
 import io
+import threading
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ SIZE = (5.6, 3.5)  # inches
 DPI = 160
 OTHER = ("#D55E00", "D", "-")  # a method that has no look of its own
 HERE = "#B2182B"
+_LOCK = threading.Lock()
 
 
 def empty_plot(text: str) -> bytes:
@@ -114,5 +116,6 @@ def _png(figure: Figure) -> bytes:
             axes.get_legend().set_frame_on(False)
     FigureCanvasAgg(figure)
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=DPI)
+    with _LOCK:  # the font cache is shared
+        figure.savefig(out, format="png", dpi=DPI)
     return out.getvalue()

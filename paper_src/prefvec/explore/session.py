@@ -1,6 +1,6 @@
 """What the explorer computes: directions between any two layers, and answers as they are written."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -194,19 +194,24 @@ class Session:
             mapped = (fit.shuffled if method == SHUFFLED else LEARNED[method](fit)).map(vector)
         return with_length(mapped, np.linalg.norm(references[ORACLE]))
 
-    def compare(self, choice: Choice, show: Callable[[str, str], None]) -> dict[str, Generation]:
-        """Answers to the question, by pane (`PANES`): the target without and with the chosen vector, the
-        source without and with its own, each at the dose in lengths of the model's own vector.
-
-        `show(pane, text)` is called as they grow; an error that it raises stops. Raises ConfigError for a
-        question without text.
-        """
+    def check(self, choice: Choice) -> None:
+        """Refuse a choice before any model is loaded. Raises ConfigError or TraitError."""
         if not choice.question.strip():
             raise ConfigError("the question is empty: write one, or pick an example")
+        self.study(choice.source, choice.target, choice.trait)
+
+    def compare(
+        self, choice: Choice, show: Callable[[str, str], None]
+    ) -> Iterator[tuple[str, Generation]]:
+        """Answers to the question by pane (`PANES`): the target without and with the chosen vector, then the
+        source without and with its own, each at the dose in lengths of the model's own vector.
+
+        `show(pane, text)` is called as they grow; an error that it raises stops. Raises as `check` does.
+        """
+        self.check(choice)
         study = self.study(choice.source, choice.target, choice.trait)
         mapped = self.direction(choice)
         own = study.vector(study.source).at(choice.layer_source)
-        written = {}
         for side, loaded, vector, layer in (
             ("target", study.target, mapped, choice.layer_target),
             ("source", study.source, own, choice.layer_source),
@@ -218,5 +223,4 @@ class Session:
                 loaded, [Request(ids), Request(ids, (steer,))], choice.limit, store=self.store,
                 label="write", on_text=lambda i, text, panes=panes: show(panes[i], text),
             )  # fmt: skip
-            written |= dict(zip(panes, answers, strict=True))
-        return written
+            yield from zip(panes, answers, strict=True)
