@@ -3,17 +3,19 @@
 #   ./run_all.sh --quick      one pair, about 8 minutes after set-up
 #   ./run_all.sh              the paper: six pairs of models, four traits (hours on two cores; it resumes)
 #   ./run_all.sh --replay     the paper from the committed results, with no model
+#   ./run_all.sh --explore    two models side by side in a browser
 #   ./run_all.sh --help       everything else
 set -euo pipefail
 WANT_LATEX=1 SETUP_ONLY=0 COMMAND=run
 arguments=()
 for argument in "$@"; do
-  case $argument in --plan | --replay | --verify | --figures-only) ;; *) arguments+=("$argument") ;; esac
+  case $argument in --plan | --replay | --verify | --figures-only | --explore) ;; *) arguments+=("$argument") ;; esac
   case $argument in
     --plan) COMMAND=plan WANT_LATEX=0 ;;
     --replay) COMMAND=replay ;;
     --verify) COMMAND=verify WANT_LATEX=0 ;;
     --figures-only) COMMAND=figures WANT_LATEX=0 ;;
+    --explore) COMMAND=explore WANT_LATEX=0 ;;
     --no-pdf | --validate) WANT_LATEX=0 ;;
     --setup-only) SETUP_ONLY=1 ;;
     -h | --help) sed -n '/^usage:/,/^END/p' "$0" | sed '$d'; exit 0 ;;
@@ -53,6 +55,8 @@ usage: ./run_all.sh [options]
   --verify [DIR]           run the profile, or the pair and trait given, afresh, and hold every number
                            against the saved one (default: data/results/<profile>)
   --figures-only DIR       the figures of saved results alone
+  --explore                steer two models side by side in a browser, instead of a run (with --port N,
+                           --no-browser, -p name=value of notebooks/explore.ipynb); Ctrl-C stops it
   --executor NAME          where jobs run: local (default), slurm, cluster-generic, … (docs/scaling.md)
   --jobs N                 jobs at once on a cluster (default: 10)
   -- OPTIONS               options for Snakemake itself

@@ -56,6 +56,18 @@ def store(tmp_path) -> Store:
     return Store(tmp_path / "store")
 
 
+@pytest.fixture
+def browser():
+    """Headless Chromium of the distribution."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no browser: apt-get install chromium (run_tests.sh does it when it may)")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
 def random_ids(count: int, low: int = 5, high: int = 14, seed: int = 0) -> list[tuple[int, ...]]:
     """Token id lists of different lengths."""
     generator = torch.Generator().manual_seed(seed)

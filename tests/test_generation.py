@@ -9,6 +9,7 @@ from prefvec import batching, generation
 from prefvec.errors import ConfigError
 from prefvec.generation import Request, generate, rows_that_fit
 from prefvec.prefill import prefill
+from prefvec.progress import watched
 from prefvec.steering import Steer
 
 
@@ -171,3 +172,41 @@ def test_an_answer_at_the_limit_is_marked_as_cut(llama):
 def test_bad_limits_are_refused(llama, limit, temperature):
     with pytest.raises(ConfigError):
         generate(llama, [Request((5,))], limit, temperature)
+
+
+def test_texts_are_told_as_they_grow_and_stay_the_same(tiny):
+    """Two equal requests share a row; both are told."""
+    requests = mixed_requests(tiny, 3)
+    requests.append(requests[0])
+    told = {i: [] for i in range(4)}
+    answers = generate(tiny, requests, 12, on_text=lambda i, text: told[i].append(text))
+    assert answers == generate(tiny, requests, 12)
+    assert told[3] == told[0] and answers[3] == answers[0]
+    for i, answer in enumerate(answers):
+        assert told[i][-1] == answer.text and len(told[i]) >= min(answer.n_tokens, 12)
+        assert all(answer.text.startswith(text.rstrip("\ufffd")) for text in told[i])
+
+
+def test_known_texts_are_told_at_once_and_a_watcher_can_stop_the_rest(llama, store):
+    requests = mixed_requests(llama, 2)
+    known = generate(llama, requests[:1], 12, store=store)
+    told = []
+
+    def stop(number, text):
+        told.append((number, text))
+        if number == 1:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        generate(llama, requests, 12, store=store, on_text=stop)
+    assert told[0] == (0, known[0].text) and [n for n, _ in told] == [0, 1]
+    assert all(not block._forward_hooks for block in llama.hooks.blocks)
+
+
+def test_a_watched_bar_counts_rows_and_passes_on_an_error(llama):
+    seen = []
+    with watched(lambda label, done, steps: seen.append((label, done, steps))):
+        generate(llama, mixed_requests(llama, 3), 6, label="steer")
+    assert sorted(seen) == [(f"steer · {llama.id}", i, 3) for i in (1, 2, 3)]
+    generate(llama, mixed_requests(llama, 3), 6)
+    assert len(seen) == 3

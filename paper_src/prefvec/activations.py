@@ -6,7 +6,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from prefvec.abilities import may_share, path
 from prefvec.batching import (
@@ -18,6 +17,7 @@ from prefvec.batching import (
 from prefvec.errors import ConfigError
 from prefvec.models.hooks import Component, block_output
 from prefvec.models.load import LoadedModel
+from prefvec.progress import Bar
 from prefvec.store import Store
 
 Pooling = Literal["last", "mean"]
@@ -100,7 +100,7 @@ def capture_sites(
         raise ConfigError(f"pooling '{pooling}' is unknown: use last or mean")
     for site in sites:
         loaded.hooks.module(*site)
-    bar = tqdm(total=len(prompts), desc=f"{label} · {loaded.id}", unit="prompt", disable=None)
+    bar = Bar(len(prompts), f"{label} · {loaded.id}", "prompt")
     shards = []
     for start in range(0, len(prompts), SHARD):
         shard = prompts[start : start + SHARD]
@@ -116,7 +116,7 @@ def _stored(
     pooling: Pooling,
     store: Store | None,
     tokens_per_batch: int,
-    bar: tqdm,
+    bar: Bar,
 ) -> dict[Site, np.ndarray]:
     """One shard: read from the store where it is there, else captured and kept."""
     keys = {
@@ -151,7 +151,7 @@ def _captured(
     sites: list[Site],
     pooling: Pooling,
     tokens_per_batch: int,
-    bar: tqdm,
+    bar: Bar,
 ) -> dict[Site, np.ndarray]:
     out = {site: np.empty((len(prompts), loaded.width), np.float32) for site in sites}
     rows = [p.ids for p in prompts]

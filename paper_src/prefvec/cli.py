@@ -1,4 +1,4 @@
-"""Command line: run a profile, plan one, run one notebook, fetch a model; `commands/` has the rest."""
+"""Command line: run a profile, plan one, run one notebook, serve the explorer; `commands/` has the rest."""
 
 import json
 import os
@@ -117,20 +117,26 @@ def notebook(
     """Execute one notebook; unknown names and wrong types are refused before a kernel starts."""
     from prefvec import notebooks
 
-    try:
-        given = json.loads(json_)
-    except ValueError as error:
-        raise ConfigError(f"--json is not a JSON object ({error})") from error
-    for item in parameter or []:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise ConfigError(f"-p {item}: write it as name=value")
-        given[key] = _value(value)
-    given = notebooks.found_files(given)
     path = notebooks.find_notebook(name)
-    if profile:
-        given = notebooks.profile_parameters(path, profile, given)
-    print(notebooks.execute(path, given, output))
+    print(notebooks.execute(path, _given(path, parameter, profile, json_), output))
+
+
+@app.command()
+def explore(
+    port: Annotated[int, typer.Option(help="port (0: 8866, or another free one)")] = 0,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="only print the address")
+    ] = False,
+    parameter: Annotated[
+        list[str] | None, typer.Option("-p", help="name=value of notebooks/explore.ipynb")
+    ] = None,
+    profile: Annotated[str | None, typer.Option(help="take the profile's settings")] = None,
+) -> None:
+    """Steer two models side by side in a browser, on this machine alone, until Ctrl-C."""
+    from prefvec.explore.serve import serve
+    from prefvec.notebooks import find_notebook
+
+    serve(_given(find_notebook("explore"), parameter, profile), port, not no_browser)
 
 
 @app.command()
@@ -153,6 +159,25 @@ def pdf() -> None:
     from prefvec import pipeline
 
     print(pipeline.build_pdf())
+
+
+def _given(
+    path: Path, parameter: list[str] | None, profile: str | None, json_: str = "{}"
+) -> dict[str, object]:
+    """A notebook's parameters: the profile's, then those of `--json`, then those of `-p`."""
+    from prefvec import notebooks
+
+    try:
+        given = json.loads(json_)
+    except ValueError as error:
+        raise ConfigError(f"--json is not a JSON object ({error})") from error
+    for item in parameter or []:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ConfigError(f"-p {item}: write it as name=value")
+        given[key] = _value(value)
+    given = notebooks.found_files(given)
+    return notebooks.profile_parameters(path, profile, given) if profile else given
 
 
 def _value(text: str) -> object:

@@ -6,7 +6,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from prefvec.abilities import path
 from prefvec.batching import rows_that_fit
@@ -14,6 +13,7 @@ from prefvec.cache import Part, RowCache
 from prefvec.errors import ConfigError
 from prefvec.models.load import LoadedModel
 from prefvec.prefill import prefill
+from prefvec.progress import Bar
 from prefvec.sampling import sampled, uniforms
 from prefvec.steering import RowSteering, Steer
 from prefvec.store import Store, canonical_hash
@@ -50,6 +50,7 @@ def generate(
     store: Store | None = None,
     rows_per_batch: int | None = None,
     label: str = "generate",
+    on_text: Callable[[int, str], None] | None = None,
 ) -> list[Generation]:
     """Answers in the order of `requests`; temperature 0 is greedy.
 
@@ -57,6 +58,8 @@ def generate(
     batch. Rows that end leave the batch and waiting ones join. `rows_per_batch` None: as many as
     the free memory holds, up to what the device can use. With a store, answers already known are
     read and each new one is kept as it ends, so an interrupted run loses unfinished rows only.
+    `on_text(number, text)` is called with a request's number and its text so far after each token,
+    and with the whole text at its end; an exception that it raises ends the work and is passed on.
 
     Raises ConfigError for a bad limit or temperature or a prompt without tokens.
     """
@@ -75,22 +78,32 @@ def generate(
             done[digest] = Generation(*value)
         else:
             todo[digest] = i
+
+    def show(digest: str, text: str) -> None:
+        for number, (_, other) in enumerate(keys if on_text else ()):
+            if other == digest:
+                on_text(number, text)
+
+    for digest, answer in done.items():
+        show(digest, answer.text)
     indices = list(todo.values())
     if indices:
         longest = max(len(requests[i].ids) for i in indices)
         rows = rows_per_batch or rows_that_fit(loaded, longest + max_new_tokens)
         rows = -(-len(indices) // -(-len(indices) // rows))  # equal shares: no small last batch
-        bar = tqdm(total=len(indices), desc=f"{label} · {loaded.id}", unit="row", disable=None)
+        bar = Bar(len(indices), f"{label} · {loaded.id}", "row")
 
         def finish(position: int, answer: Generation) -> None:
             key, digest = keys[indices[position]]
             done[digest] = answer
             if store:
                 store.put("generations", key, list(answer))
+            show(digest, answer.text)
             bar.update()
 
         asked = [requests[i] for i in indices]
-        _Decoder(loaded, asked, max_new_tokens, temperature, finish).run(rows)
+        grown = (lambda i, text: show(keys[indices[i]][1], text)) if on_text else None
+        _Decoder(loaded, asked, max_new_tokens, temperature, finish, grown).run(rows)
         bar.close()
     return [done[digest] for _, digest in keys]
 
@@ -136,9 +149,10 @@ class _Decoder:
         limit: int,
         temperature: float,
         finish: Callable[[int, Generation], None],
+        grown: Callable[[int, str], None] | None = None,
     ):
         self.loaded, self.requests, self.limit = loaded, requests, limit
-        self.temperature, self.finish = temperature, finish
+        self.temperature, self.finish, self.grown = temperature, finish, grown
         self.tokens: dict[int, list[int]] = {}
         self.draws: dict[int, np.ndarray] = {}
         # A stop string that has just been completed lies within the last few tokens.
@@ -298,4 +312,6 @@ class _Decoder:
         if len(tokens) == self.limit:
             text = tokenizer.decode(tokens, skip_special_tokens=True)
             return Generation(text.strip(), self.limit, "length")
+        if self.grown:
+            self.grown(row, tokenizer.decode(tokens, skip_special_tokens=True).strip())
         return None

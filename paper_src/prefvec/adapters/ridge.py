@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from sklearn.model_selection import GroupKFold, KFold
-from tqdm.auto import tqdm
 
 from prefvec.adapters.base import Adapter
 from prefvec.errors import ConfigError
+from prefvec.progress import Bar
 
 # λ in units of the mean diagonal of XᵀX, so that one grid serves any model and sample size.
 DEFAULT_PATH = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0)
@@ -119,7 +119,7 @@ def ridge_path(
     grouped = GroupKFold(folds).split(source, groups=styles)
     records = []
     steps = len(penalties) + 1  # the decomposition, then every λ
-    with tqdm(total=steps, desc="ridge path", unit="λ", leave=False, disable=None) as bar:
+    with Bar(steps, "ridge path", "λ", leave=False) as bar:
         whole = _Decomposition(source, target)
         held_out = [_Fold(whole.y, test) for _, test in random]
         held_out += [_Fold(whole.y, test, styles) for _, test in grouped]

