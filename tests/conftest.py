@@ -73,15 +73,3 @@ def random_ids(count: int, low: int = 5, high: int = 14, seed: int = 0) -> list[
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(low, high, (count,), generator=generator).tolist()
     return [tuple(torch.randint(3, 250, (n,), generator=generator).tolist()) for n in lengths]
-
-
-@pytest.fixture
-def browser():
-    """Headless Chromium of the distribution."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no browser: apt-get install chromium (run_tests.sh does it when it may)")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
