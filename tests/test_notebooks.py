@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import jupytext
 import nbformat
@@ -222,28 +223,47 @@ def test_parts_of_a_profile_share_no_name_and_reach_their_notebooks():
         assert wanted.items() <= given.items()
 
 
-@pytest.mark.notebooks
-@pytest.mark.parametrize("name", ALL)
-def test_nbval_executes_every_cell_under_the_smoke_profile(name, smoke_run, tmp_path):
-    """nbval passes on notebooks without outputs or cells: prepare with parameters, and count."""
+@pytest.fixture(scope="session")
+def nbval_run(smoke_run, tmp_path_factory):
+    """Every notebook executed by nbval, two at a time: cells that must run, and what became of each."""
     import papermill
 
     _, environment, _ = smoke_run
-    path = NOTEBOOKS / f"{name}.ipynb"
-    declared, profile = parameters_of(path), load_profile("smoke")
-    source, target = profile.pairs[0]
-    chosen = {"source": source, "target": target, "model": source, "models": profile.models}
-    chosen |= {"pairs": [list(p) for p in profile.pairs], "traits": list(profile.traits)}
-    given = profile_parameters(path, "smoke", {k: v for k, v in chosen.items() if k in declared})
-    prepared = tmp_path / f"{name}.ipynb"
-    papermill.execute_notebook(
-        str(path), str(prepared), parameters=checked_parameters(path, given), prepare_only=True
-    )
-    cells = sum(c.cell_type == "code" for c in nbformat.read(prepared, as_version=4).cells)
+    folder, cells = tmp_path_factory.mktemp("nbval"), {}
+    for name in ALL:
+        path = NOTEBOOKS / f"{name}.ipynb"
+        declared, profile = parameters_of(path), load_profile("smoke")
+        source, target = profile.pairs[0]
+        chosen = {"source": source, "target": target, "model": source, "models": profile.models}
+        chosen |= {"pairs": [list(p) for p in profile.pairs], "traits": list(profile.traits)}
+        known = {k: v for k, v in chosen.items() if k in declared}
+        given = profile_parameters(path, "smoke", known)
+        prepared = folder / f"{name}.ipynb"
+        papermill.execute_notebook(
+            str(path), str(prepared), parameters=checked_parameters(path, given), prepare_only=True
+        )
+        book = nbformat.read(prepared, as_version=4)
+        cells[name] = sum(c.cell_type == "code" for c in book.cells)
+    report = folder / "report.xml"
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-cell-timeout", "600", "-p", "no:cacheprovider",
-         "-q", "-c", os.devnull, "--rootdir", str(tmp_path), str(prepared)],
+         "-n", "2", "--dist", "loadfile", "-q", "-c", os.devnull, "--rootdir", str(folder),
+         f"--junitxml={report}", *(str(folder / f"{name}.ipynb") for name in ALL)],
         env=environment, capture_output=True, text=True, cwd=ROOT,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert f"{cells} passed" in done.stdout, done.stdout[-500:]
+    assert report.exists(), done.stdout[-3000:] + done.stderr[-3000:]
+    ran = {name: [] for name in ALL}
+    for case in ElementTree.parse(report).iter("testcase"):
+        failed = [child for child in case if child.tag in ("failure", "error", "skipped")]
+        name = case.get("classname").removesuffix(".ipynb").rpartition("/")[2]
+        ran[name].append(failed[0].text if failed else "")
+    return cells, ran
+
+
+@pytest.mark.notebooks
+@pytest.mark.parametrize("name", ALL)
+def test_nbval_executes_every_cell_under_the_smoke_profile(name, nbval_run):
+    """nbval passes on notebooks without outputs or cells: the cells are counted."""
+    cells, ran = nbval_run
+    assert [text[-3000:] for text in ran[name] if text] == []
+    assert len(ran[name]) == cells[name] > 1

@@ -30,10 +30,12 @@ PARAMETERS = ("pairs", "traits", "claims")  # of notebook 09, from its manifest
 
 
 class Replayed(NamedTuple):
-    """figures: how many were drawn; numbers: of the paper's stage, and how many are the same float as
+    """figures: how many were drawn; kept: how many had nothing to be drawn from and are those that the
+    run left; numbers: of the paper's stage, and how many are the same float as
     the saved one; verdicts: (name, saved, computed) that differ; folder: where it all is."""
 
     figures: int
+    kept: int
     numbers: int
     same: int
     verdicts: list[tuple[str, str, str]]
@@ -83,7 +85,12 @@ def replay(results: Path, pdf: bool = True) -> Replayed:
     copy, drawn = AREA / "results" / results.name, AREA / "figures" / results.name
     shutil.rmtree(AREA, ignore_errors=True)
     shutil.copytree(results, copy, ignore=shutil.ignore_patterns("notebooks", "*.log", ".*"))
-    count = len(redraw(results, drawn))
+    # A stage of an older version left a figure and not what it was drawn from.
+    if (FIGURES / results.name).exists():
+        shutil.copytree(FIGURES / results.name, drawn)
+    saved = set(drawn.rglob("*.pdf"))
+    fresh = redraw(results, drawn)
+    kept = len(saved - set(fresh))
     _paper_stage({"profile": results.name, **{k: study[k] for k in PARAMETERS}})
     found = compare(results, copy)
     if pdf:
@@ -93,7 +100,7 @@ def replay(results: Path, pdf: bool = True) -> Replayed:
     write_index(copy, drawn)  # with the PDF
     changed = [v for v in found.verdicts if v[1] != v[2]]
     same = int((found.numbers.status == EXACT).sum())
-    return Replayed(count, len(found.numbers), same, changed, AREA)
+    return Replayed(len(fresh), kept, len(found.numbers), same, changed, AREA)
 
 
 def _draw(path: Path, folder: Path) -> Path:

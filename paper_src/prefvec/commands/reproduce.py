@@ -21,8 +21,9 @@ def replay(
     from prefvec.replay import replay as replayed
 
     found = replayed(results, pdf=not no_pdf)
+    kept = f", {found.kept} kept (nothing to draw them from)" if found.kept else ""
     print(
-        f"{found.figures} figures drawn, {found.same} of {found.numbers} numbers exactly as saved "
+        f"{found.figures} figures drawn{kept}, {found.same} of {found.numbers} numbers exactly as saved "
         f"(in {found.folder})"
     )
     for name, saved, computed in found.verdicts:
