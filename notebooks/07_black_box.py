@@ -134,7 +134,8 @@ run.figure(
 # A vector points from one pole of the trait to the other, so that the score should rise from the lowest
 # coefficient to the highest, and by more than with the shuffled vector. Temperature, top_p and the repetition
 # penalty may change how long or how odd an answer is; what the shuffled vector and the wrong trait do as
-# well is an effect of the sampler, not of the preference.
+# well is an effect of the sampler, not of the preference. Where the score is length, answers that are cut
+# at the limit have no more length to lose or gain: the share of them says what could be seen at all.
 
 # %%
 same = {
@@ -142,6 +143,8 @@ same = {
     for other in (sweep.SHUFFLED, sweep.WRONG)
 }
 print("answers equal word for word to the own vector's:", same)
+cut = float((answers[answers.condition == sweep.PLAIN].n_tokens >= box_tokens).mean())
+print(f"unmodulated answers cut at {box_tokens} tokens: {cut:.0%}")
 gates = sweep.doors(answers, seed)
 blackbox_views.door_table(gates)
 
@@ -156,6 +159,8 @@ for other, share in same.items():
 for door in gates:
     for field in ("swing", "control", "beyond", "carries"):
         run.number(f"box.{field}.{number_key(door.name)}", getattr(door, field), digits=1)
+run.number("box.cut", cut, "%", digits=0)
+run.number("box.limit", box_tokens)
 run.number("box.lost", int((answers.reason != "").sum()))
 run.answers(answers)
 run.close(
