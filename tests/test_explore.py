@@ -340,9 +340,8 @@ def test_a_reader_steers_and_makes_a_trait_in_a_browser(browser, address, tmp_pa
     saved = load_trait(tmp_path / "hostile.yaml")
     assert saved.instructions[0].positive == HOSTILE
     assert "./run_all.sh --quick" in page.inner_text(".pv-made")
-    assert page.eval_on_selector(".pv-trait select", "m => m.selectedOptions[0].text") == (
-        "hostile (yours)"
-    )
+    picked = page.eval_on_selector(".pv-trait select", "menu => menu.selectedOptions[0].text")
+    assert picked.replace("\xa0", " ") == "hostile (yours)"
     page.wait_for_selector(".pv-status >> text=Ready")
 
     page.fill(".pv-question textarea", HOSTILE)

@@ -92,10 +92,10 @@ class Controls:
             return
         a, b = self.layer_source, self.layer_target
         self.depths.value = html(
-            '<div class="pv-note" style="margin-left:62px">source block {a} of {n} ({p:} %) → '
-            "target block {b} of {m} ({q:} %)</div>",
-            a=a.value, n=a.max, p=round(100 * a.value / max(1, a.max)),
-            b=b.value, m=b.max, q=round(100 * b.value / max(1, b.max)),
+            '<div class="pv-note" style="margin-left:62px">source block {a}, depth {p} %<br>'
+            "target block {b}, depth {q} %</div>",
+            a=a.value, p=round(100 * a.value / max(1, a.max)),
+            b=b.value, q=round(100 * b.value / max(1, b.max)),
         )  # fmt: skip
 
     def _tell_dose(self, _change=None) -> None:

@@ -12,7 +12,7 @@ from prefvec.explore.curves import chance
 from prefvec.report.figures import LOOK, label
 from prefvec.transfer.sweep import ORACLE, UNSTEERED
 
-SIZE = (5.6, 3.5)  # inches
+SIZE = (4.8, 3.1)  # inches
 DPI = 160
 OTHER = ("#D55E00", "D", "-")  # a method that has no look of its own
 HERE = "#B2182B"
@@ -113,7 +113,7 @@ def _png(figure: Figure) -> bytes:
             text.set_fontsize(8.5)
         axes.tick_params(labelsize=8)
         if axes.get_legend():
-            axes.get_legend().set_frame_on(False)
+            axes.get_legend().get_frame().set(alpha=0.85, linewidth=0)
     FigureCanvasAgg(figure)
     out = io.BytesIO()
     with _LOCK:  # the font cache is shared

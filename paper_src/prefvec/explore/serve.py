@@ -18,6 +18,11 @@ PORT = 8866
 HOST = "127.0.0.1"
 STARTS_WITHIN = 120  # seconds
 ENDS_WITHIN = 15
+# Extensions of JupyterLab that the environment has and the page does without.
+NOT_NEEDED = [
+    "@jupyter-notebook/lab-extension", "@voila-dashboards/jupyterlab-preview", "jupyterlab-jupytext",
+    "jupyterlab_pygments",
+]  # fmt: skip
 CULL = 120  # seconds after which the kernel of a closed page ends
 # The page asks nobody but this server: Voilà's icon fonts, on another host, stay out.
 POLICY = (
@@ -50,15 +55,19 @@ def serve(given: dict[str, object], port: int = 0, browser: bool = True) -> None
             signal.signal(number, _interrupt)
         write_json(page.with_name("voila.json"), _configuration(port))
         command = [sys.executable, "-m", "voila", str(page)]
-        server = subprocess.Popen(command, cwd=folder, start_new_session=True)
+        log = page.with_suffix(".log")
+        with open(log, "w") as out:
+            server = subprocess.Popen(
+                command, cwd=folder, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            )
         try:
-            _wait(server, port)
+            _wait(server, port, log)
             address = f"http://{HOST}:{port}/"
             print(f"explorer: {address}   (Ctrl-C stops it)", flush=True)
             if browser:
                 webbrowser.open(address)
             if server.wait():
-                raise PrefvecError(f"the explorer's server ended with status {server.returncode}")
+                raise PrefvecError(f"the explorer's server has ended: {_last_line(log)}")
         except KeyboardInterrupt:
             print("\nexplorer: stopped", flush=True)
         finally:
@@ -73,9 +82,7 @@ def _configuration(port: int) -> dict:
             "ip": HOST, "port": port, "port_retries": 0, "open_browser": False, "log_level": "ERROR",
             "tornado_settings": {"headers": headers},
         },
-        "VoilaConfiguration": {
-            "theme": "light", "extension_allowlist": ["@jupyter-widgets/jupyterlab-manager"],
-        },
+        "VoilaConfiguration": {"theme": "light", "extension_denylist": NOT_NEEDED},
         "MappingKernelManager": {"cull_interval": 30, "cull_idle_timeout": CULL},
     }  # fmt: skip
 
@@ -93,7 +100,7 @@ def _free(port: int) -> int:
     raise ConfigError(f"--port {port}: it is in use or not allowed: give another, or leave it out")
 
 
-def _wait(server: subprocess.Popen, port: int) -> None:
+def _wait(server: subprocess.Popen, port: int, log: Path) -> None:
     """Until the server answers."""
     until = time.monotonic() + STARTS_WITHIN
     while time.monotonic() < until and server.poll() is None:
@@ -101,9 +108,12 @@ def _wait(server: subprocess.Popen, port: int) -> None:
             if probe.connect_ex((HOST, port)) == 0:
                 return
         time.sleep(0.1)
-    raise PrefvecError(
-        f"the explorer's server did not start on port {port} (see its message above)"
-    )
+    raise PrefvecError(f"the explorer's server did not start on port {port}: {_last_line(log)}")
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((line for line in reversed(lines) if line.strip()), "it said nothing")
 
 
 def _end(server: subprocess.Popen) -> None:
