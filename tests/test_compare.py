@@ -65,6 +65,21 @@ def test_a_changed_number_text_and_verdict_are_found(tmp_path):
     assert key in found.text() and "-> gone" in found.text()
 
 
+def test_answers_without_layer_and_dose_are_compared_in_order(tmp_path):
+    rows = [
+        {"method": "native.a", "seed": s, "question": "Why?", "text": f"answer {s}"}
+        for s in (0, 1, 2)
+    ]
+    for run, texts in (("a", rows), ("b", [rows[0], {**rows[1], "text": "other"}, rows[2]])):
+        write_json(
+            tmp_path / run / "numbers_08.json", {"source": "08", "numbers": {"n": number(1)}}
+        )
+        lines = "\n".join(json.dumps(row) for row in texts)
+        (tmp_path / run / "generations_08.jsonl").write_text(lines + "\n")
+    found = compare(tmp_path / "a", tmp_path / "b").as_record()
+    assert (found["answers"], found["same_answers"]) == (3, 2)
+
+
 def test_of_runs_over_different_cells_only_the_cells_are_compared(tmp_path):
     for run, traits in (("a", ["verbosity", "silly"]), ("b", ["verbosity"])):
         shutil.copytree(PAPER / CELL, tmp_path / run / CELL)

@@ -13,7 +13,7 @@ from prefvec.store import read_json
 
 EXACT, PRINTED, INTERVAL, OUTSIDE = "exact", "as printed", "in the interval", "outside"
 ORDER = (EXACT, PRINTED, INTERVAL, OUTSIDE)
-ROW = ["method", "layer", "dose", "question"]
+ROW = ("method", "layer", "dose", "question")  # those of them that a file has
 
 
 class Comparison(NamedTuple):
@@ -115,13 +115,19 @@ def _texts(before: Path, after: Path) -> pd.DataFrame:
     for path in sorted(before.rglob("generations_*.jsonl")):
         other = after / path.relative_to(before)
         if other.exists():
-            one, two = (
-                pd.read_json(p, lines=True, dtype=False).drop_duplicates(ROW) for p in (path, other)
-            )
-            both = one.merge(two, on=ROW, suffixes=("_a", "_b"))
+            one, two = (_answers(p) for p in (path, other))
+            keys = [name for name in (*ROW, "occurrence") if name in one and name in two]
+            both = one.merge(two, on=keys, suffixes=("_a", "_b"))
             same = int((both.text_a == both.text_b).sum())
             rows.append((str(path.relative_to(before)), len(both), same))
     return pd.DataFrame(rows, columns=["file", "rows", "same"])
+
+
+def _answers(path: Path) -> pd.DataFrame:
+    """A generations file; answers under the same name (seeds, coefficients) are told apart by order."""
+    table = pd.read_json(path, lines=True, dtype=False)
+    names = [name for name in ROW if name in table]
+    return table[[*names, "text"]].assign(occurrence=table.groupby(names).cumcount())
 
 
 def _verdicts(before: Path, after: Path) -> list[tuple[str, str, str]]:
