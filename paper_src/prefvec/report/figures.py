@@ -119,7 +119,8 @@ def efficiency_bars(
     axes.set(
         xlabel="transfer efficiency (0 = random direction, 1 = target's own vector)", title=title
     )
-    axes.set_xlim(min(-0.5, np.nanmin(shown) - 0.1), max(1.3, np.nanmax(shown) + 0.1))
+    known = shown[np.isfinite(shown)]
+    axes.set_xlim(min(-0.5, known.min(initial=0) - 0.1), max(1.3, known.max(initial=1) + 0.1))
     return figure
 
 
