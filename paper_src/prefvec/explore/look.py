@@ -15,7 +15,7 @@ STYLE = """<style>
 .pv-text { white-space:pre-wrap; overflow-wrap:anywhere; font-size:14px; line-height:1.5; margin-top:6px;
   height:150px; overflow-y:auto; }
 .pv-card.pv-steered { border-color:#9cc3ea; background:#f5f9fe; }
-.pv-foot { color:var(--soft); font-size:12px; min-height:17px; margin-top:4px; }
+.pv-foot { color:var(--soft); font-size:12px; line-height:1.35; min-height:17px; margin-top:4px; }
 .pv-foot em { color:#a1420b; font-style:normal; }
 .pv-status { font-size:13px; line-height:1.4; min-height:36px; overflow-wrap:anywhere; }
 .pv-error, .pv .pv-error { color:#a8201a; font-size:12.5px; line-height:1.35; }
