@@ -10,12 +10,12 @@ STYLE = """<style>
 .pv h2 { font-size:13px; line-height:1.3; margin:2px 0 4px; font-weight:650; }
 .pv p, .pv .pv-note { color:var(--soft); font-size:13px; line-height:1.45; margin:2px 0; }
 .pv-card { border:1px solid var(--line); border-radius:8px; padding:10px 12px; background:#fff; }
-.pv-head { display:flex; justify-content:space-between; gap:8px; font-size:12.5px; line-height:1.35; }
+.pv-head { display:flex; flex-direction:column; font-size:12.5px; line-height:1.4; }
 .pv-head b { font-weight:650; } .pv-head span { color:var(--soft); }
 .pv-text { white-space:pre-wrap; overflow-wrap:anywhere; font-size:14px; line-height:1.5; margin-top:6px;
-  height:158px; overflow-y:auto; }
+  height:150px; overflow-y:auto; }
 .pv-card.pv-steered { border-color:#9cc3ea; background:#f5f9fe; }
-.pv-foot { color:var(--soft); font-size:12px; min-height:17px; margin-top:4px; }
+.pv-foot { color:var(--soft); font-size:12px; line-height:1.35; min-height:17px; margin-top:4px; }
 .pv-foot em { color:#a1420b; font-style:normal; }
 .pv-status { font-size:13px; line-height:1.4; min-height:36px; overflow-wrap:anywhere; }
 .pv-error, .pv .pv-error { color:#a8201a; font-size:12.5px; line-height:1.35; }

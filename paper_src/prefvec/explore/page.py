@@ -37,8 +37,8 @@ class Page:
         self._computed: dict[str, tuple[tuple, pd.DataFrame]] = {}
         self.steer = self._button("▶ Steer", "primary", "pv-steer", self._steer)
         self.stop = self._button("■ Stop", "", "pv-stop", lambda _: self.worker.stop())
-        self.sweep = self._button("Compute here", "", "pv-sweep", self._sweep)
-        self.angles = self._button("Compute here", "", "pv-angles", self._angles)
+        self.sweep = self._button("Compute", "", "pv-sweep", self._sweep)
+        self.angles = self._button("Compute", "", "pv-angles", self._angles)
         self.bar = widgets.FloatProgress(
             max=1.0, layout=widgets.Layout(width="auto", height="14px")
         )
@@ -256,4 +256,4 @@ class Page:
         return classed(button, css)
 
 
-_MISSING = "This cell has no saved run.\nPress “Compute here” to find out."
+_MISSING = "This cell has no saved run.\nPress “Compute” to find out."

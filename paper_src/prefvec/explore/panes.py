@@ -12,7 +12,7 @@ from prefvec.metrics.coherence import is_collapsed
 from prefvec.report.figures import label
 
 PACE = 0.08  # seconds between two updates of a growing text
-EMPTY = "The answer appears above as it is written."
+EMPTY = "not written yet"
 
 
 class Panes:

@@ -91,7 +91,7 @@ def cosine_methods_plot(cosines: dict[str, float], title: str, method: str, widt
     colours = [HERE if name == method else "#0072B2" for name in names]
     axes.barh([label(name) for name in names], [cosines[n] for n in names], 0.62, color=colours)
     axes.axvline(0, color="0.4", lw=0.7)
-    axes.set(xlabel="cosine to the target's own vector (grey: chance, 95 %)", title=title)
+    axes.set(xlabel="cosine (grey: chance, 95 %)", title=title)
     axes.tick_params(axis="y", labelsize=7)
     return _png(figure)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from prefvec.steering import Steer
 from prefvec.store import Store
 from prefvec.study import Study
 from prefvec.tasks import load_task
-from prefvec.traits import TRAITS, load_trait
+from prefvec.traits import TRAITS, Trait, load_trait
 from prefvec.transfer.methods import (
     DIRECT,
     LEARNED,
@@ -30,6 +31,7 @@ from prefvec.transfer.methods import (
     with_length,
 )
 from prefvec.transfer.sweep import ORACLE
+from prefvec.vectors import SteeringVector
 
 RANDOM = "random_0"
 SHUFFLED = "shuffled_pairing"
@@ -77,6 +79,17 @@ class EveryLayer(Study):
         return list(range(loaded.n_layers))
 
     layers_of = candidate_layers
+
+    def vector(self, loaded: LoadedModel, trait: Trait | None = None) -> SteeringVector:
+        """A trait in a model, kept: it is asked for at every layer and method."""
+        key = loaded.id, (trait or self.trait).digest
+        if key not in self._vectors:
+            self._vectors[key] = super().vector(loaded, trait)
+        return self._vectors[key]
+
+    @cached_property
+    def _vectors(self) -> dict[tuple[str, str], SteeringVector]:
+        return {}
 
 
 class Session:
