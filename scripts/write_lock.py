@@ -13,7 +13,8 @@ HEADER = f"""\
 
 def main(freeze: Path) -> None:
     """Write both files from one list of pins."""
-    pins = [line for line in freeze.read_text().splitlines() if "==" in line]
+    lines = freeze.read_text().splitlines()
+    pins = [line for line in lines if "==" in line and not line.startswith("#")]
     pins = [
         p for p in pins if not p.lower().startswith(("torch==", "nvidia-", "triton==", "cuda-"))
     ]
