@@ -124,7 +124,7 @@ def run(
     config = state / f"profile-{profile.name}.json"
     config.write_text(json.dumps(settings))
     command = [
-        sys.executable, "-m", "snakemake", goal, "--snakefile", str(ROOT / "Snakefile"), "--directory", str(ROOT),
+        sys.executable, "-m", "snakemake", *([] if goal == "all" else [goal]), "--snakefile", str(ROOT / "Snakefile"), "--directory", str(ROOT),
         "--cores", str(cores), "--configfile", str(config), "--rerun-incomplete", "--nolock",
         "--config", f"pdf={int(pdf)}", *where,
     ]  # fmt: skip

@@ -75,7 +75,13 @@ def encoded(value):
     if isinstance(value, float):
         return value if math.isfinite(value) else {"$float": str(value)}
     if isinstance(value, pd.DataFrame):
-        return {"$table": {"index": _series(value.index), "columns": _columns(value)}}
+        return {
+            "$table": {
+                "index": _series(value.index),
+                "columns": _columns(value),
+                "columns_name": encoded(value.columns.name),
+            }
+        }
     if isinstance(value, np.ndarray):
         return {"$array": [encoded(v) for v in value.tolist()], "dtype": str(value.dtype)}
     if RECORDS.get(type(value).__name__) == type(value).__module__:
@@ -135,5 +141,6 @@ def _table(content: dict) -> pd.DataFrame:
     index = pd.Index(series(content["index"]), name=content["index"].get("name"))
     parts = {i: series(part).set_axis(index) for i, part in enumerate(content["columns"])}
     table = pd.DataFrame(parts, index=index)
-    table.columns = [decoded(part["name"]) for part in content["columns"]]
+    names = [decoded(part["name"]) for part in content["columns"]]
+    table.columns = pd.Index(names, name=decoded(content.get("columns_name")))
     return table
