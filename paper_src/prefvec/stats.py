@@ -5,7 +5,7 @@ the same prompts of all of them (Efron & Tibshirani 1993). Where random directio
 they are resampled too.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +24,11 @@ class Estimate(NamedTuple):
     def as_json(self) -> list[float | None]:
         """[value, low, high] with None for what is undefined."""
         return [None if not np.isfinite(x) else float(x) for x in self]
+
+    @classmethod
+    def from_json(cls, values: Iterable[float | None]) -> "Estimate":
+        """The estimate that `as_json` wrote; what is None is NaN."""
+        return cls(*(np.nan if v is None else float(v) for v in values))
 
 
 def paired_bootstrap(

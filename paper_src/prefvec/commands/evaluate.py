@@ -179,7 +179,7 @@ def _as_text(record: dict) -> str:
     from prefvec.stats import Estimate
 
     def shown(values: list, digits: int) -> str:
-        return plain(Estimate(*(float("nan") if v is None else v for v in values)), digits)
+        return plain(Estimate.from_json(values), digits)
 
     site = record["site"]
     digits = 1 if record["unit"] == "tokens" else 2

@@ -9,6 +9,8 @@ from prefvec.stats import Estimate
 from prefvec.store import read_json
 from prefvec.traits import Trait
 
+INTERVAL = ("value", "ci_low", "ci_high")  # of a record
+
 
 class Saved(NamedTuple):
     """Site of the run, its scores by dose (`method`, `dose`, `score`: an `Estimate`), the cosine to the
@@ -32,12 +34,8 @@ def saved_cell(profile: str, source: str, target: str, trait: Trait) -> Saved | 
         return None
     rows = [r for r in read_json(folder / "results_04.json") if r["metric"] == "score"]
     scores = pd.DataFrame(
-        [(r["method"], r["dose"], _estimate(r)) for r in rows], columns=["method", "dose", "score"]
+        [(r["method"], r["dose"], Estimate.from_json(r[k] for k in INTERVAL)) for r in rows],
+        columns=["method", "dose", "score"],
     )
     cosines = {m: found["cosine_to_own"] for m, found in manifest["maps"].items()}
     return Saved(**manifest["site"], scores=scores, cosines=cosines, n=rows[0]["n"])
-
-
-def _estimate(row: dict) -> Estimate:
-    values = (row[name] for name in ("value", "ci_low", "ci_high"))
-    return Estimate(*(float("nan") if value is None else value for value in values))

@@ -55,8 +55,10 @@ def factorial_table(cells: Sequence[dict], show: Callable) -> pd.DataFrame:
                 "pair": arrow(cell["source"], cell["target"]),
                 "trait": cell["trait"],
                 **{h.upper(): cell["verdicts"].get(h, "--") for h in HYPOTHESES},
-                "loss": show(_estimate(part["loss"]), 1),
-                **{FACTOR_NAMES[f]: show(_estimate(part["shares"][f]), 2) for f in FACTORS},
+                "loss": show(Estimate.from_json(part["loss"]), 1),
+                **{
+                    FACTOR_NAMES[f]: show(Estimate.from_json(part["shares"][f]), 2) for f in FACTORS
+                },
             }
         )
     columns = ["pair", "trait", *(h.upper() for h in HYPOTHESES), "loss", *FACTOR_NAMES.values()]
@@ -80,7 +82,3 @@ def numbers(cells: Sequence[dict], seed: int = 0) -> dict[str, int | Estimate]:
             out[f"diagnosed.{key}.main.{factor}"] = sum(part["main"] == factor for part in known)
             out[f"diagnosed.{key}.{factor}"] = mean_ci(shares, seed)
     return out
-
-
-def _estimate(values: Sequence[float | None]) -> Estimate:
-    return Estimate(*(np.nan if v is None else float(v) for v in values))

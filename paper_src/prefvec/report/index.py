@@ -11,7 +11,6 @@ from pathlib import Path
 from urllib.parse import quote
 
 import jinja2
-import numpy as np
 
 from prefvec.errors import ReportError
 from prefvec.paths import NOTEBOOKS, TEX, pair_name, slug
@@ -163,7 +162,7 @@ def _efficiencies(results: Path, verdicts: dict) -> dict[tuple[str, str], dict]:
         if not chosen or abs(record["dose"]) != doses.get(cell):
             continue
         te = record["transfer_efficiency"]
-        found = _estimate([te, record["te_ci_low"], record["te_ci_high"]])
+        found = Estimate.from_json([te, record["te_ci_low"], record["te_ci_high"]])
         strength = 0 if te is None else min(abs(te), 1) * 0.32
         colour = "0,114,178" if strength and te > 0 else "213,94,0"
         out[cell] = {
@@ -179,7 +178,7 @@ def _answer(verdicts: dict) -> dict:
     return {
         "method": label(verdicts["choice"]["method"]),
         "reason": verdicts["choice"]["reason"],
-        "mean": "" if value[0] is None else plain(_estimate(value)),
+        "mean": "" if value[0] is None else plain(Estimate.from_json(value)),
         "n": best["n"],
         "of": best["of"],
     }
@@ -208,7 +207,3 @@ def _pictures(figures: Path, links: _Links, named: dict[str, str]) -> list[dict]
         title = ", ".join([named.get(owner, owner), *rest])
         rows.append({"id": f"figures-{i}", "parts": list(parts), "title": title, "figures": found})
     return rows
-
-
-def _estimate(values: list[float | None]) -> Estimate:
-    return Estimate(*(np.nan if v is None else v for v in values))

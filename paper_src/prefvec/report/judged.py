@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
 import pandas as pd
 
 from prefvec.blackbox.sweep import CARRIES, CARRIES_NOTHING, DOORS, NOT_SHOWN, Door
@@ -54,7 +53,7 @@ def fits(manifest: dict) -> list[Fitness]:
     """The judge's fitness by rubric, from a manifest of notebook 06."""
     return [
         Fitness(
-            **{k: _read(row[k]) if k in ESTIMATES else row[k] for k in Fitness._fields}
+            **{k: Estimate.from_json(row[k]) if k in ESTIMATES else row[k] for k in Fitness._fields}
         )
         for row in manifest["fitness"]
     ]  # fmt: skip
@@ -63,7 +62,7 @@ def fits(manifest: dict) -> list[Fitness]:
 def doors(manifest: dict) -> list[Door]:
     """The doors of a black box, from a manifest of notebook 07."""
     return [
-        Door(**{k: _read(v) if k in ESTIMATES else v for k, v in row.items()})
+        Door(**{k: Estimate.from_json(v) if k in ESTIMATES else v for k, v in row.items()})
         for row in manifest["doors"]
     ]
 
@@ -139,7 +138,3 @@ def _names(names: Iterable[str]) -> str:
 
 def _and(names: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
-
-
-def _read(values: Sequence[float | None]) -> Estimate:
-    return Estimate(*(np.nan if v is None else float(v) for v in values))

@@ -135,7 +135,7 @@ def verdict_h1(study: Gathered) -> Verdict:
             row = {"model": model, "trait": trait, "direction": UNKNOWN, "passed": None}
             if path.exists():
                 values = read_json(path)[0]["h1_direction"]
-                row["direction"] = Estimate(*(np.nan if v is None else v for v in values))
+                row["direction"] = Estimate.from_json(values)
                 row["passed"] = row["direction"].value > H1_DIRECTION
             rows.append(row | {"missing": "" if path.exists() else "notebook 02 has not run"})
     passed = [float(row["passed"]) for row in rows if row["passed"] is not None]

@@ -239,7 +239,7 @@ def efficiency_of(
         return None
     [found] = [r for r in records if r["metric"] == "effect" and r["method"] == method]
     keys = ("transfer_efficiency", "te_ci_low", "te_ci_high")
-    return Estimate(*(np.nan if found[k] is None else found[k] for k in keys))
+    return Estimate.from_json(found[k] for k in keys)
 
 
 def estimate_difference(a: Estimate, b: Estimate) -> Estimate:
