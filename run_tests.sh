@@ -8,4 +8,6 @@ bootstrap
 install_browser
 ruff check paper_src tests scripts notebooks benchmarks
 ruff format --check paper_src tests scripts benchmarks
-exec python -m pytest "$@"
+WORKERS=2
+export OMP_NUM_THREADS=$((($(nproc) + WORKERS - 1) / WORKERS))  # each worker its share of the cores
+exec python -m pytest -n "$WORKERS" --dist loadgroup --durations 25 "$@"

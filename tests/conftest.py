@@ -19,6 +19,14 @@ from prefvec.models.load import LoadedModel
 from prefvec.store import Store
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# These start Snakemake in the repository, which one run holds at a time.
+PIPELINE = {
+    "test_notebooks",
+    "test_scaling",
+    "test_pipeline",
+    "test_summaries",
+    "test_command_line",
+}
 VOCABULARY = 300
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SMALL = {"vocab_size": VOCABULARY, "num_hidden_layers": 4}
@@ -29,6 +37,14 @@ CONFIGS = {
     "gpt2": GPT2Config(vocab_size=VOCABULARY, n_layer=4, n_embd=32, n_head=4, n_positions=128),
     "gpt_neox": GPTNeoXConfig(**SMALL, hidden_size=32, intermediate_size=48, num_attention_heads=4),
 }  # fmt: skip
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items):
+    """Files stay together on a worker, for their fixtures; those that start the pipeline all on one."""
+    for item in items:
+        group = "pipeline" if item.path.stem in PIPELINE else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def tiny_model(kind: str, seed: int = 0) -> LoadedModel:

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from tokenizers import pre_tokenizers
 
+from conftest import tiny_model
 from prefvec.errors import ConfigError, FetchError, ModelError, PrefvecError
 from prefvec.models import fetch, gguf_fast
+from prefvec.models.load import ModelPool
 from prefvec.models.materialise import materialise
 from prefvec.models.registry import (
     GgufSource,
@@ -285,3 +287,21 @@ def test_a_damaged_gguf_file_is_refused_by_name(tmp_path, monkeypatch):
     (tmp_path / "bad.gguf").write_bytes(b"not a model")
     with pytest.raises(ModelError, match="bad.gguf: transformers can't read this GGUF file"):
         materialise(resolve(str(tmp_path / "bad.gguf")))
+
+
+def test_a_pool_lets_go_and_never_loads_a_model_beside_itself(monkeypatch):
+    loads = []
+
+    def load(name, *_):
+        loads.append(name)
+        return tiny_model("llama")
+
+    monkeypatch.setattr("prefvec.models.load.load_model", load)
+    pool = ModelPool(size=2)
+    first = pool.get("a")
+    for name in ("b", "c", "d"):
+        pool.get(name)
+    assert [m for m in pool.loaded() if m is first] == [] and len(pool.loaded()) == 2
+    assert pool.get("a") is first and loads == ["a", "b", "c", "d"]  # still used here
+    pool.get("b")  # nobody's: loaded again
+    assert loads == ["a", "b", "c", "d", "b"]

@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import torch
 
@@ -123,11 +124,13 @@ def load_model(name: str, device: str = "auto", dtype: str = "auto") -> LoadedMo
 
 
 class ModelPool:
-    """At most `size` models in memory at once; the least recently used one is dropped."""
+    """Holds at most `size` models; the least recently used one is let go. One that somebody still
+    uses is handed out again, not loaded a second time beside itself."""
 
     def __init__(self, device: str = "auto", dtype: str = "auto", size: int = 2):
         self.device, self.dtype, self.size = device, dtype, size
         self._models: dict[str, LoadedModel] = {}
+        self._alive: WeakValueDictionary[str, LoadedModel] = WeakValueDictionary()
 
     def loaded(self) -> list[LoadedModel]:
         """The models in memory."""
@@ -143,8 +146,9 @@ class ModelPool:
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-        self._models[name] = load_model(name, self.device, self.dtype)
-        return self._models[name]
+        loaded = self._alive.get(name) or load_model(name, self.device, self.dtype)
+        self._alive[name] = self._models[name] = loaded
+        return loaded
 
 
 def pick_device(name: str) -> torch.device:

@@ -211,9 +211,31 @@ def _tokenizer(folder: Path):
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        return _Remembering(AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
     except (OSError, ValueError):
         return None
+
+
+class _Remembering:
+    """A tokenizer that reads a text once: a plan meets the same prompts in every cell."""
+
+    def __init__(self, tokenizer):
+        self._tokenizer, self._known = tokenizer, {}
+
+    def __getattr__(self, name: str):
+        return getattr(self._tokenizer, name)
+
+    def __call__(self, text: str, **options):
+        return self._once((text, *options.items()), self._tokenizer, text, options)
+
+    def apply_chat_template(self, messages: list[dict], **options) -> str:
+        key = (*(tuple(m.items()) for m in messages), *options.items())
+        return self._once(key, self._tokenizer.apply_chat_template, messages, options)
+
+    def _once(self, key: tuple, compute, given, options: dict):
+        if key not in self._known:
+            self._known[key] = compute(given, **options)
+        return self._known[key]
 
 
 class _NoEnd:
