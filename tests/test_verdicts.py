@@ -18,7 +18,7 @@ from prefvec.store import read_json, write_json
 from study_records import MODELS, PAIRS, TRAITS, record, write_cell, write_model
 
 QWEN, SMOL, GEMMA = MODELS
-MODULES = (all_cells, findings, paper, strategy, verdicts)
+MODULES = (all_cells, findings, paper, strategy)
 
 
 @pytest.fixture

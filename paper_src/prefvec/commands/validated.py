@@ -2,7 +2,7 @@
 
 from prefvec.paths import RESULTS, slug
 from prefvec.profile import Profile
-from prefvec.store import read_json
+from prefvec.report.cells import own_vector
 from prefvec.traits import load_trait
 
 
@@ -11,12 +11,12 @@ def as_text(profile: Profile) -> str:
     lines = []
     for source in dict.fromkeys(source for source, _ in profile.pairs):
         for trait in (load_trait(name).name for name in profile.traits):
-            path = RESULTS / profile.name / slug(source) / trait / "results_02.json"
-            [found] = read_json(path)
+            found = own_vector(profile.name, source, trait)
+            folder = RESULTS / profile.name / slug(source) / trait
             value, low, high = found["h1_direction"]
             lines.append(
                 f"{trait} in {source}: H1 {'passed' if found['h1_passed'] else 'NOT passed'}, "
                 f"{value:.0%} [{low:.0%}, {high:.0%}] of the answers moved as steered "
-                f"(layer {found['layer']}, dose {found['dose']:g}); {path.parent}"
+                f"(layer {found['layer']}, dose {found['dose']:g}); {folder}"
             )
     return "\n".join(lines)

@@ -10,7 +10,7 @@ import pandas as pd
 from prefvec.errors import ReportError, TraitError
 from prefvec.metrics.trait import UNITS
 from prefvec.models.registry import resolve
-from prefvec.paths import RESULTS, pair_name
+from prefvec.paths import RESULTS, pair_name, slug
 from prefvec.stats import Estimate
 from prefvec.store import read_json
 from prefvec.traits import load_trait
@@ -46,6 +46,12 @@ class Gathered(NamedTuple):
 def pair_folder(profile: str, pair: Sequence[str], trait: str) -> Path:
     """Results folder of a directed pair and trait."""
     return RESULTS / profile / pair_name(*pair) / trait
+
+
+def own_vector(profile: str, model: str, trait: str) -> dict | None:
+    """What notebook 02 found of a trait's vector in its own model; None where it has not run."""
+    path = RESULTS / profile / slug(model) / trait / "results_02.json"
+    return read_json(path)[0] if path.exists() else None
 
 
 def gather(profile: str, pairs: Sequence, traits: Sequence[str]) -> Gathered:

@@ -16,8 +16,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from prefvec.paths import RESULTS, slug
-from prefvec.report.cells import Gathered, arrow, bounded, pair_folder, short
+from prefvec.report.cells import Gathered, arrow, bounded, own_vector, pair_folder, short
 from prefvec.stats import Estimate, mean_ci
 from prefvec.store import read_json
 
@@ -53,7 +52,7 @@ def known_before(study: Gathered, cells: pd.DataFrame) -> pd.DataFrame:
         row = {"source": pair[0], "target": pair[1], "trait": trait}
         row |= dict.fromkeys(PREDICTORS, np.nan)
         folder = pair_folder(study.profile, pair, trait)
-        own = RESULTS / study.profile / slug(pair[0]) / trait / "results_02.json"
+        own = own_vector(study.profile, pair[0], trait)
         if (folder / "manifest_04.json").exists() and (folder / "manifest_03.json").exists():
             direct = read_json(folder / "manifest_03.json")
             site, cka = direct["site"], direct["cka"]
@@ -65,8 +64,8 @@ def known_before(study: Gathered, cells: pd.DataFrame) -> pd.DataFrame:
             row["tokenizers"] = direct["strategy"]["tokenizer"]
             path = read_json(folder / "manifest_04.json")["path"]
             row["concepts"] = max(point["concept_cosine"] for point in path)
-        if own.exists():
-            row["strength"] = read_json(own)[0]["h1_direction"][0]
+        if own:
+            row["strength"] = own["h1_direction"][0]
         rows.append(row)
     return pd.DataFrame(rows)
 

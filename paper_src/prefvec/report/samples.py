@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from prefvec.report.cells import Gathered, pair_folder
@@ -30,24 +31,28 @@ def samples_of_pair(
 def sample_frame(
     folder: Path, site_dose: float, methods: Sequence[str], questions: int
 ) -> pd.DataFrame:
-    """Question, condition and answer from a cell's `generations_04.jsonl`: the first questions in the order
-    of the split, the methods in the order given, at the site's dose. No rows if nothing was saved."""
-    path = folder / "generations_04.jsonl"
-    rows = []
+    """Question, condition and answer from a cell's `generations_04.jsonl`, by `first_answers`; no rows if
+    nothing was saved."""
+    path, rows = folder / "generations_04.jsonl", []
     if path.exists():
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    order = list(dict.fromkeys(row["question"] for row in rows))[:questions]
-    out = []
-    for question in order:
-        shown = question
-        for method in methods:
-            for row in rows:
-                at_dose = method in PLAIN or abs(abs(row["dose"]) - site_dose) < 1e-9
-                if (row["question"], row["method"]) == (question, method) and at_dose:
-                    out.append((shown, label(method), shorten(row["text"])))
-                    shown = ""
-                    break
-    return pd.DataFrame(out, columns=["question", "condition", "answer"])
+        text = path.read_text(encoding="utf-8")
+        answers = pd.DataFrame([json.loads(line) for line in text.splitlines()])
+        for question, by in first_answers(answers, site_dose, methods, questions).iterrows():
+            found = [(label(method), shorten(text)) for method, text in by.dropna().items()]
+            rows += [(question if not k else "", *one) for k, one in enumerate(found)]
+    return pd.DataFrame(rows, columns=["question", "condition", "answer"])
+
+
+def first_answers(
+    answers: pd.DataFrame, dose: float, methods: Sequence[str], n: int
+) -> pd.DataFrame:
+    """Answers to the first `n` questions (rows, in the order of the split) under each method (columns, in
+    the order given) at a dose of either sign; missing where there is none."""
+    at_dose = answers.method.isin(PLAIN) | np.isclose(answers.dose.abs(), dose)
+    chosen = answers[at_dose & answers.method.isin(methods)]
+    wide = chosen.pivot_table(index="question", columns="method", values="text", aggfunc="first")
+    order = list(dict.fromkeys(answers.question))[:n]
+    return wide.reindex(index=order, columns=[m for m in methods if m in wide.columns])
 
 
 def shorten(text: str) -> str:

@@ -10,12 +10,10 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 import pandas as pd
 
-from prefvec.paths import RESULTS, slug
-from prefvec.report.cells import CONTROL, NO_EFFECT, UNKNOWN, Gathered, bounded, why
+from prefvec.report.cells import CONTROL, NO_EFFECT, UNKNOWN, Gathered, bounded, own_vector, why
 from prefvec.report.figures import label
 from prefvec.report.views import plain_value
 from prefvec.stats import Estimate, mean_ci
-from prefvec.store import read_json
 from prefvec.transfer.methods import DIRECT, LEARNED
 
 CONTROL_MARGIN = 0.2  # a success beats the map fitted on shuffled pairs by more than this
@@ -131,13 +129,12 @@ def verdict_h1(study: Gathered) -> Verdict:
     rows = []
     for model in dict.fromkeys(source for source, _ in study.pairs):
         for trait in study.traits:
-            path = RESULTS / study.profile / slug(model) / trait / "results_02.json"
+            found = own_vector(study.profile, model, trait)
             row = {"model": model, "trait": trait, "direction": UNKNOWN, "passed": None}
-            if path.exists():
-                values = read_json(path)[0]["h1_direction"]
-                row["direction"] = Estimate.from_json(values)
+            if found:
+                row["direction"] = Estimate.from_json(found["h1_direction"])
                 row["passed"] = row["direction"].value > H1_DIRECTION
-            rows.append(row | {"missing": "" if path.exists() else "notebook 02 has not run"})
+            rows.append(row | {"missing": "" if found else "notebook 02 has not run"})
     passed = [float(row["passed"]) for row in rows if row["passed"] is not None]
     status = SUPPORTED if all(passed) else REJECTED
     if status == SUPPORTED and not _enough(len(passed), len(rows)):

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from prefvec.report.figures import label
+from prefvec.report.samples import first_answers
 from prefvec.report.tables import interval_text
 from prefvec.stats import Estimate
 
@@ -90,11 +91,8 @@ def quality_frame(quality: pd.DataFrame) -> pd.DataFrame:
 def examples(answers: pd.DataFrame, dose: float, methods: list[str], n: int) -> pd.DataFrame:
     """The first `n` prompts with each method's answer, in the order of the split: not chosen; as text,
     whatever markup they hold."""
-    zero = answers.method.isin(["unsteered", "instruction"])
-    chosen = answers[(zero | (answers.dose == dose)) & answers.method.isin(methods)]
-    wide = chosen.pivot(index="question", columns="method", values="text")
-    order = list(dict.fromkeys(answers.question))[:n]
-    shown = wide.loc[order, methods].rename(index=lambda prompt: shorten(prompt, 200))
+    wide = first_answers(answers, dose, methods, n)
+    shown = wide.rename(index=lambda prompt: shorten(prompt, 200))
     styled = shown.T.style.format(escape="html").format_index(escape="html", axis=1)
     return styled.set_properties(
         **{"text-align": "left", "white-space": "pre-wrap", "vertical-align": "top"}
