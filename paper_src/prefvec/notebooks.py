@@ -11,6 +11,8 @@ import re
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from prefvec.errors import ConfigError, PrefvecError, TraitError
@@ -103,6 +105,22 @@ def checked_parameters(path: Path, given: dict[str, object]) -> dict[str, object
     model = values.get("model", "unset")
     Settings.checked({"source": model, "target": model, **known})
     return given
+
+
+@contextmanager
+def results_in(results: Path, figures: Path) -> Iterator[None]:
+    """Kernels that are started meanwhile write there: it is fixed when they import the library."""
+    places = {"PREFVEC_RESULTS": results, "PREFVEC_FIGURES": figures}
+    before = {name: os.environ.get(name) for name in places}
+    os.environ |= {name: str(place) for name, place in places.items()}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def execute(path: Path, given: dict[str, object], output: Path) -> Path:

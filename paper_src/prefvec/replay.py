@@ -4,11 +4,8 @@ Nothing is written into the results that are replayed: they are copied, and the 
 computed anew and compared with what was saved.
 """
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,7 +13,8 @@ from typing import NamedTuple
 
 from tqdm.auto import tqdm
 
-from prefvec.errors import PrefvecError, ReportError
+from prefvec import notebooks
+from prefvec.errors import ReportError
 from prefvec.paths import FIGURES, ROOT
 from prefvec.report import figures
 from prefvec.report.compare import EXACT, compare
@@ -91,7 +89,10 @@ def replay(results: Path, pdf: bool = True) -> Replayed:
     saved = set(drawn.rglob("*.pdf"))
     fresh = redraw(results, drawn)
     kept = len(saved - set(fresh))
-    _paper_stage({"profile": results.name, **{k: study[k] for k in PARAMETERS}})
+    given = {"profile": results.name, **{k: study[k] for k in PARAMETERS}}
+    output = AREA / "notebooks" / f"{PAPER}.ipynb"
+    with notebooks.results_in(AREA / "results", AREA / "figures"):
+        notebooks.execute(notebooks.find_notebook(PAPER), given, output)
     found = compare(results, copy)
     if pdf:
         from prefvec.pipeline import build_pdf
@@ -110,15 +111,3 @@ def _draw(path: Path, folder: Path) -> Path:
     figures.save(figure, folder, path.stem)
     plt.close(figure)
     return folder / f"{path.stem}.pdf"
-
-
-def _paper_stage(given: dict) -> None:
-    """Notebook 09 on the copy, in a process of its own: where results are is fixed at import."""
-    output = AREA / "notebooks" / f"{PAPER}.ipynb"
-    command = [sys.executable, "-m", "prefvec.cli", "notebook", PAPER, "--output", str(output)]
-    command += ["--json", json.dumps(given)]
-    places = {"PREFVEC_RESULTS": str(AREA / "results"), "PREFVEC_FIGURES": str(AREA / "figures")}
-    done = subprocess.run(command, env=os.environ | places, stderr=subprocess.PIPE, text=True)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        raise PrefvecError(lines[-1].removeprefix("error: ") if lines else f"{PAPER} failed")

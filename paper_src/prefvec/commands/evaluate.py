@@ -1,9 +1,7 @@
 """`prefvec evaluate`: how well a trait's vector transfers between two models, in one command."""
 
 import json
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -118,10 +116,9 @@ def _evaluated(given: dict, profile: str, shown: dict[str, list[str]], folder: P
     parts = settings.profile, pair_name(settings.source, settings.target), study.trait.name
     cell = folder.joinpath(*parts)
     rows, references = [], list(REFERENCES)
-    places = {"PREFVEC_RESULTS": folder, "PREFVEC_FIGURES": folder / "figures"}
     for stage, parameters in stages.items():
         path = notebooks.find_notebook(stage)
-        with _environment(places):
+        with notebooks.results_in(folder, folder / "figures"):
             notebooks.execute(path, parameters, cell / "notebooks" / path.name)
         number = stage.partition("_")[0]
         records = read_json(cell / f"results_{number}.json")
@@ -156,21 +153,6 @@ def _rows(records: list[dict], methods: Sequence[str], doses: Sequence[float]) -
 
 def _interval(record: dict) -> list[float | None]:
     return [record[k] for k in ("value", "ci_low", "ci_high")]
-
-
-@contextmanager
-def _environment(places: dict[str, Path]) -> Iterator[None]:
-    """Environment variables for the kernels started meanwhile: they fix at import where results go."""
-    before = {name: os.environ.get(name) for name in places}
-    os.environ |= {name: str(place) for name, place in places.items()}
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _as_text(record: dict) -> str:
