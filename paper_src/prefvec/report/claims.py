@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from prefvec.errors import ReportError
+from prefvec.report.numbers import uses
 from prefvec.store import write_text
 
 USE = re.compile(r"\\claim\{([^}]*)\}")
@@ -80,15 +81,12 @@ def check_claims(
     one that does not hold.
     """
     state, used = judged(numbers), {}
-    for path in tex_files:
-        for at, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            for name in USE.findall(line):
-                where = f"{path.name}:{at}: claim '{name}'"
-                if name not in state:
-                    raise ReportError(f"{where} has no condition in report/claims.py")
-                if strict and state[name]:
-                    raise ReportError(f"{where} does not hold: {state[name]}")
-                used[name] = state[name]
+    for where, name in uses(USE, tex_files):
+        if name not in state:
+            raise ReportError(f"{where}: claim '{name}' has no condition in report/claims.py")
+        if strict and state[name]:
+            raise ReportError(f"{where}: claim '{name}' does not hold: {state[name]}")
+        used[name] = state[name]
     return used
 
 

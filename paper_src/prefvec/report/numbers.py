@@ -5,6 +5,7 @@ files into `generated/numbers.tex`. A key given twice, or used without a source,
 """
 
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from prefvec.stats import Estimate
 from prefvec.store import read_json, write_json, write_text
 
 KEY = re.compile(r"[a-z0-9][a-z0-9._-]*")
+COMMENT = re.compile(r"(?<!\\)%.*")
 USE = re.compile(r"\\res(?:ci)?\{([^}]*)\}")
 
 
@@ -111,12 +113,16 @@ def check_uses(numbers: dict[str, dict], tex_files: list[Path]) -> set[str]:
     Raises ReportError naming the file, line and key.
     """
     used = set()
+    for where, key in uses(USE, tex_files):
+        if key not in numbers:
+            raise ReportError(f"{where}: \\res{{{key}}} has no source: no notebook gives that key")
+        used.add(key)
+    return used
+
+
+def uses(pattern: re.Pattern, tex_files: Iterable[Path]) -> Iterator[tuple[str, str]]:
+    """`file:line` and what the pattern's group holds, for each use in TeX sources outside comments."""
     for path in tex_files:
         for at, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            for key in USE.findall(line.split("%")[0] if not line.count(r"\%") else line):
-                if key not in numbers:
-                    raise ReportError(
-                        f"{path.name}:{at}: \\res{{{key}}} has no source: no notebook gives that key"
-                    )
-                used.add(key)
-    return used
+            for found in pattern.findall(COMMENT.sub("", line)):
+                yield f"{path.name}:{at}", found
