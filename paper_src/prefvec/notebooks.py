@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +23,10 @@ from prefvec.profile import SOME_TRAITS, Settings, load_profile, suggest
 from prefvec.store import canonical_hash
 from prefvec.tasks import load_task
 from prefvec.traits import load_trait
+
+# jsonschema, on which nbformat and papermill rest, would compile a grammar of addresses that no notebook
+# holds: 3 s at each start. It does without where the module is not there.
+sys.modules.setdefault("rfc3987_syntax", None)
 
 KERNEL_STARTS = 3
 MODEL_PARAMETERS = ("source", "target", "model")
