@@ -42,6 +42,7 @@ usage: ./run_all.sh [options]
   --trait NAME             a built-in trait or a trait file
   --num-pairs N            evaluation questions per cell
   --intervention-layer N   source layer (default: chosen on the selection split)
+  --dtype NAME             float32, bfloat16 or float16 (default: the faster one here)
   --cores N                processor cores for the pipeline (default: all)
   --validate               sources alone: find each vector (notebook 01), does it steer its own
                            model (02)? without a target and without LaTeX
@@ -53,7 +54,8 @@ usage: ./run_all.sh [options]
   --replay [DIR]           figures, tables, numbers and PDF from saved results, with no model, in
                            minutes (default: data/results/paper)
   --verify [DIR]           run the profile, or the pair and trait given, afresh, and hold every number
-                           against the saved one (default: data/results/<profile>)
+                           against the saved one (default: data/results/<profile>); --record NAME puts
+                           it into the paper's appendix
   --figures-only DIR       the figures of saved results alone
   --explore                steer two models side by side in a browser, instead of a run (with --port N,
                            --no-browser, -p name=value of notebooks/explore.ipynb); Ctrl-C stops it

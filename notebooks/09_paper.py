@@ -36,6 +36,7 @@ from prefvec.report import (
     paper,
     prediction,
     provenance,
+    reproduction,
     samples,
     truthful,
 )
@@ -232,6 +233,19 @@ run.table(provenance.checklist(stages), "checklist", align="lP")
 for name, (value, unit, digits) in provenance.provenance_numbers(stages).items():
     run.number(name, value, unit, digits)
 provenance.checklist(stages)
+
+# %% [markdown]
+# ## Does it come out again?
+#
+# Second runs on record (`prefvec verify --record`, `prefvec compare --record`), number by number.
+
+# %%
+again = reproduction.recorded(run.folder)
+if again:
+    run.table(reproduction.reproduction_table(again), "reproduction", align="llrrrrrrrl")
+for name, value in reproduction.reproduction_numbers(again).items():
+    run.number(name, value)
+reproduction.reproduction_table(again)
 
 # %%
 paper.write_results(profile, study.records)

@@ -117,7 +117,7 @@ def replaced(arguments, *given):
         (EVALUATE, ["--profile", "quik"], "unknown profile 'quik'"),
         (EVALUATE, ["--seed", "-1"], "--seed -1"),
         (EVALUATE, ["--device", "gpu"], "device 'gpu' is unknown"),
-        (EVALUATE, ["--dtype", "int3"], "dtype 'int3' is unknown"),
+        (EVALUATE, ["--dtype", "int3"], "'dtype': Input should be 'auto', 'float32'"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_no_work(prefvec, no_work, tmp_path, command, given, message):

@@ -12,6 +12,7 @@ from prefvec.commands.evaluate import evaluate
 from prefvec.commands.extract import extract
 from prefvec.commands.profiles import (
     Cores,
+    Dtype,
     Full,
     Layer,
     NoPdf,
@@ -47,6 +48,7 @@ def run(
     trait: TraitName = None,
     num_pairs: NumPairs = None,
     intervention_layer: Layer = None,
+    dtype: Dtype = None,
     cores: Cores = 0,
     no_pdf: NoPdf = False,
     validate: Validate = False,
@@ -61,7 +63,15 @@ def run(
     from prefvec import pipeline
 
     chosen = chosen_profile(
-        quick, full, profile, source_model, target_models, trait, num_pairs, intervention_layer
+        quick,
+        full,
+        profile,
+        source_model,
+        target_models,
+        trait,
+        num_pairs,
+        intervention_layer,
+        dtype,
     )
     extra = snakemake or []
     if extra and not extra[0].startswith("-"):

@@ -51,7 +51,9 @@ class Settings(_Parameters):
     task: str = Field("answer", description="answer, summarise, or path of a task file")
     control_trait: str = Field("formality", description="the wrong trait sent through the same map")
     device: str = Field("auto", description="auto, cpu, cuda, mps")
-    dtype: str = Field("auto", description="auto, float32, bfloat16, float16")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="number format of the models; auto: the faster one on this device"
+    )
     seed: int = Field(0, ge=0, description="seed of random controls, folds and bootstrap")
     n_instructions: int = Field(2, ge=1, le=5, description="instruction pairs used for extraction")
     n_extraction: int = Field(16, ge=2, description="questions of the extraction split")

@@ -15,6 +15,7 @@ Targets = Annotated[str | None, typer.Option(help="targets, separated by commas"
 TraitName = Annotated[str | None, typer.Option(help="a built-in trait or a trait file")]
 NumPairs = Annotated[int | None, typer.Option(help="evaluation prompts per cell (n_evaluation)")]
 Layer = Annotated[int | None, typer.Option(help="source layer")]
+Dtype = Annotated[str | None, typer.Option(help="number format: float32, bfloat16, float16")]
 Cores = Annotated[int, typer.Option(help="processor cores (0: all; of one job on a cluster)")]
 NoPdf = Annotated[bool, typer.Option("--no-pdf", help="without LaTeX")]
 Validate = Annotated[bool, typer.Option("--validate", help="notebooks 01 and 02 of sources alone")]
@@ -22,7 +23,7 @@ Validate = Annotated[bool, typer.Option("--validate", help="notebooks 01 and 02 
 
 def chosen_profile(
     quick: bool, full: bool, profile: str, source: str | None, targets: str | None,
-    trait: str | None, num_pairs: int | None, layer: int | None,
+    trait: str | None, num_pairs: int | None, layer: int | None, dtype: str | None = None,
 ) -> Profile:  # fmt: skip
     """The profile with the reader's overrides; models and traits checked before anything starts."""
     from prefvec import pipeline
@@ -33,7 +34,7 @@ def chosen_profile(
     if quick and full:
         raise ConfigError("--quick and --full exclude each other")
     name = "quick" if quick else "full" if full else profile
-    settings = {"n_evaluation": num_pairs, "intervention_layer": layer}
+    settings = {"n_evaluation": num_pairs, "intervention_layer": layer, "dtype": dtype}
     chosen = pipeline.overridden(name, source, targets, trait, settings)
     for model in chosen.models:
         require_white_box(resolve(model))

@@ -6,8 +6,20 @@ from typing import Annotated
 
 import typer
 
-from prefvec.commands.profiles import NoPdf, ProfileName, Source, Targets, TraitName, chosen_profile
+from prefvec.commands.profiles import (
+    Dtype,
+    NoPdf,
+    ProfileName,
+    Source,
+    Targets,
+    TraitName,
+    chosen_profile,
+)
 from prefvec.paths import FIGURES, RESULTS, TEX
+
+Record = Annotated[
+    str | None, typer.Option(help="name under which the paper's appendix reports this run")
+]
 
 
 def replay(
@@ -40,7 +52,9 @@ def verify(
     source_model: Source = None,
     target_models: Targets = None,
     trait: TraitName = None,
+    dtype: Dtype = None,
     keep: Annotated[bool, typer.Option("--keep", help="go on from an interrupted one")] = False,
+    record: Record = None,
 ) -> None:
     """Run a profile, or a part of it, afresh and hold every number against the saved results.
 
@@ -49,12 +63,17 @@ def verify(
     from prefvec.verify import AREA
     from prefvec.verify import verify as verified
 
-    chosen = chosen_profile(False, False, profile, source_model, target_models, trait, None, None)
+    chosen = chosen_profile(
+        False, False, profile, source_model, target_models, trait, None, None, dtype
+    )
+    saved = results or RESULTS / chosen.name
     given = {"source-model": source_model, "target-models": target_models, "trait": trait}
+    given["dtype"] = dtype
     arguments = [f"--{name}={value}" for name, value in given.items() if value]
-    found = verified(results or RESULTS / chosen.name, profile, arguments, keep)
+    found = verified(saved, profile, arguments, keep)
     print(found.text())
     print(f"report: {AREA / 'report.md'}")
+    _keep(found, saved, AREA / "results" / chosen.name, record)
     _exit_if_changed(found)
 
 
@@ -87,6 +106,7 @@ def compare(
     before: Annotated[Path, typer.Argument(help="results of a profile, as data/results/paper")],
     after: Annotated[Path, typer.Argument(help="results of another run of it")],
     as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
+    record: Record = None,
 ) -> None:
     """Compare two runs of a profile: which numbers, answers and verdicts are reproduced.
 
@@ -96,7 +116,16 @@ def compare(
 
     found = compared(before, after)
     print(json.dumps(found.as_record(), indent=1) if as_json else found.text())
+    _keep(found, before, after, record)
     _exit_if_changed(found)
+
+
+def _keep(found, saved: Path, again: Path, name: str | None) -> None:
+    """Put a comparison on record if it was given a name."""
+    from prefvec.report.reproduction import record
+
+    if name is not None:
+        print(f"on record: {record(found, saved, again, name)}")
 
 
 def _exit_if_changed(found) -> None:
