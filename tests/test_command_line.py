@@ -85,7 +85,7 @@ def replaced(arguments, *given):
         (EXTRACT, ["--seed", "x"], "Invalid value for '--seed'"),
         (EXTRACT, ["--profile", "quik"], "unknown profile 'quik'"),
         (EXTRACT, ["--device", "gpu"], "device 'gpu' is unknown: use auto, cpu, cuda or mps"),
-        (EXTRACT, ["--dtype", "int3"], "dtype 'int3' is unknown"),
+        (EXTRACT, ["--dtype", "int3"], "'dtype': Input should be 'auto', 'float32'"),
         (EXTRACT, ["--modle", "a"], "No such option: --modle"),
         (["extract"], [], "Missing option '--model': see prefvec extract --help"),
         (STEER, ["--model", "smolm2"], "unknown model 'smolm2'"),
@@ -117,7 +117,7 @@ def replaced(arguments, *given):
         (EVALUATE, ["--profile", "quik"], "unknown profile 'quik'"),
         (EVALUATE, ["--seed", "-1"], "--seed -1"),
         (EVALUATE, ["--device", "gpu"], "device 'gpu' is unknown"),
-        (EVALUATE, ["--dtype", "int3"], "'dtype': Input should be 'auto', 'float32'"),
+        (EVALUATE, ["--dtype", "int3"], "dtype 'int3' is unknown"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_no_work(prefvec, no_work, tmp_path, command, given, message):
