@@ -36,6 +36,7 @@ n_alignment: int = 8  # questions of the alignment set; one pair of activations 
 n_selection: int = 8  # questions on which layer and dose are chosen
 n_choice: int = 8  # further questions, on which methods are compared and the best one is chosen
 n_evaluation: int = 24  # questions that the reported numbers come from
+n_diagnosed: int = 24  # the first of them, for the many conditions of this notebook
 n_random: int = 4  # norm-matched random directions
 max_new_tokens: int = 48  # limit of an answer, tokens
 layer_fractions: list = [0.44, 0.48]  # candidate depths, from 0 (first block) to 1 (last)
@@ -59,7 +60,7 @@ from prefvec.report.tables import interval_text
 from prefvec.study import Study
 from prefvec.transfer import ORACLE, UNSCALED, choose_site
 
-settings = Settings.from_namespace(globals())
+settings = Settings.from_namespace({**globals(), "n_evaluation": min(n_evaluation, n_diagnosed)})
 study = Study(settings)
 run = Run.of_pair("05a_magnitude", study)
 unit = UNITS[study.trait.measure]

@@ -110,10 +110,11 @@ class Extensions(_Parameters):
 
 
 class Diagnostics(_Parameters):
-    """For which traits, in every pair, notebooks 05a to 05c run, and what 05c takes beside the settings."""
+    """For which traits, in every pair, notebooks 05a to 05c run, and what they take beside the settings."""
 
     traits: list[str] = Field([], description="traits of the profile; none: no diagnostics")
     depths: list[float] = Field([0.1, 0.3, 0.5, 0.7, 0.9], min_length=2)
+    n_diagnosed: int = Field(24, ge=4, description="first evaluation questions, for 05a and 05c")
     n_components: int = Field(16, ge=4, description="first questions of a split, for components")
 
     @field_validator("depths")

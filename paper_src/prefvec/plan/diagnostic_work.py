@@ -38,12 +38,19 @@ def diagnostic_stages(study: Study, chosen: Diagnostics, adapters: Stage) -> lis
     name = f"{pair_name(study.settings.source, study.settings.target)}/{study.trait.name}"
     out = []
     for rule, notebook in diagnostic_notebooks().items():
-        work, rows = _layers(study, chosen, name) if rule == "layers" else _swept(study, rule)
+        asked = study if rule == "basis" else _fewer(study, chosen.n_diagnosed)
+        work, rows = _layers(asked, chosen, name) if rule == "layers" else _swept(asked, rule)
         needs = (*adapters.needs, adapters.id)
         number = notebook.split("_")[0]
         work = (*site_work(study), *work)
         out.append(Stage(rule, name, number, adapters.models, work, needs, True, rows))
     return out
+
+
+def _fewer(study: Study, n: int) -> Study:
+    """The study with at most `n` evaluation questions."""
+    few = min(n, study.settings.n_evaluation)
+    return Study(study.settings.model_copy(update={"n_evaluation": few}), study.pool)
 
 
 def _swept(study: Study, rule: str) -> tuple[list[Work], int]:
