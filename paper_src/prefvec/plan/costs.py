@@ -20,10 +20,8 @@ from prefvec.plan.shapes import Outline, OutlinePool, Shape, assumptions
 
 CAPTURE_TOKENS, SCORE_TOKENS = 4096, 2048  # tokens of one pass
 OCCUPANCY = 0.85  # share of a batch's rows that are not finished, on average: they refill at 0.75
-SERVED_AT_ONCE, SERVED_SLOTS = (
-    2,
-    2048,
-)  # requests at once, tokens of each, as notebooks 06 and 07 ask
+SERVED_AT_ONCE, SERVED_SLOTS = 2, 2048  # requests at once, tokens of each, in 06 and 07
+SERVED_READING = 0.5  # share of the memory's bandwidth that llama.cpp's small steps reach
 ANSWER_BYTES, ANSWER_FILE_BYTES = 400, 4400  # a row of generations_*.jsonl; an answer in the cache
 MIB = 2**20
 
@@ -174,15 +172,14 @@ class Costs:
         )
 
     def _ask_seconds(self, work: Work) -> float:
-        """Requests to llama.cpp: prompts one by one, then steps over the few that are served at once, with
-        weights of a byte. Roughly: llama.cpp's own rates are not measured."""
+        """Requests to llama.cpp: prompts one by one, then steps over the few that are served at once, each of
+        which reads the weights, of a byte. Roughly: llama.cpp's own rates are not measured."""
         shape, r = self._shape(work.model), self.rates
         each = work.tokens / max(1, work.rows)
         compute = 2 * shape.block_parameters * work.tokens / (r.flops(each) * r.prefill)
         steps = work.rows * self.length(work.model, work.new_tokens).tokens / SERVED_AT_ONCE
-        step = decode_flops(shape, SERVED_AT_ONCE) / (r.flops(SERVED_AT_ONCE) * r.decode)
-        reading = (shape.block_parameters + shape.head_parameters) / r.bandwidth
-        return compute + steps * max(step, reading)
+        reading = (shape.block_parameters + shape.head_parameters) / (SERVED_READING * r.bandwidth)
+        return compute + steps * reading
 
     def _ridge_seconds(self, work: Work) -> float:
         flops = ridge_flops(work.tokens, self._shape(work.model).width, work.target_width)
