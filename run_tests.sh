@@ -10,4 +10,4 @@ ruff check paper_src tests scripts notebooks benchmarks
 ruff format --check paper_src tests scripts benchmarks
 WORKERS=2
 export OMP_NUM_THREADS=$((($(nproc) + WORKERS - 1) / WORKERS))  # each worker its share of the cores
-exec python -m pytest -n "$WORKERS" --dist loadgroup --durations 25 "$@"
+exec python -m pytest -n "$WORKERS" --durations 25 "$@"

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -39,12 +40,17 @@ CONFIGS = {
 }  # fmt: skip
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items):
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
     """Files stay together on a worker, for their fixtures; those that start the pipeline all on one."""
-    for item in items:
-        group = "pipeline" if item.path.stem in PIPELINE else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
+    from xdist.scheduler.loadscope import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(nodeid.split("::")[0]).stem
+            return "pipeline" if file in PIPELINE else file
+
+    return ByFile(config, log)
 
 
 def tiny_model(kind: str, seed: int = 0) -> LoadedModel:
