@@ -7,7 +7,7 @@ import pytest
 
 from prefvec.errors import ReportError
 from prefvec.report import cells as all_cells
-from prefvec.report import dashboard, findings, overview, paper, strategy, verdicts
+from prefvec.report import dashboard, findings, overview, paper, strategy
 from prefvec.report.figures import save
 from prefvec.store import write_text
 from study_records import MODELS, write_cell, write_model
@@ -20,7 +20,7 @@ HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"
 @pytest.fixture
 def study(tmp_path, monkeypatch):
     """Three of four cells: answers of one hold markup, one has no effect to transfer."""
-    for module in (all_cells, dashboard, findings, paper, strategy, verdicts):
+    for module in (all_cells, dashboard, findings, paper, strategy):
         monkeypatch.setattr(module, "RESULTS", tmp_path)
     root = tmp_path / "p"
     write_cell(root, (QWEN, SMOL, "verbosity"))

@@ -16,7 +16,7 @@ from prefvec.errors import PrefvecError, ReportError
 from prefvec.notebooks import execute, subject_of, write_missing_pages
 from prefvec.paths import RESULTS, ROOT, pair_name
 from prefvec.report import cells as all_cells
-from prefvec.report import dashboard, findings, index, pages, paper, strategy, verdicts, views
+from prefvec.report import dashboard, findings, index, pages, paper, strategy, views
 from prefvec.store import read_json, write_json, write_text
 from study_records import MODELS, write_cell, write_model
 
@@ -207,7 +207,7 @@ def test_a_page_says_what_it_was_run_for():
 def profile(tmp_path, monkeypatch):
     """A finished profile of two pairs and two traits, one cell without stages; its two folders."""
     results, figures = tmp_path / "results", tmp_path / "elsewhere" / "figures"
-    for module in (all_cells, dashboard, findings, paper, strategy, verdicts):
+    for module in (all_cells, dashboard, findings, paper, strategy):
         monkeypatch.setattr(module, "RESULTS", results)
     monkeypatch.setattr(index, "TEX", tmp_path / "tex")
     root = results / "p q"

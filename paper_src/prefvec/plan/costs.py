@@ -244,13 +244,15 @@ def _folder_bytes(folder: Path) -> float:
 
 @lru_cache
 def _length(model: str, limit: int, profile: str) -> Length:
-    found: dict[str, list[int]] = defaultdict(list)
     for root in dict.fromkeys((RESULTS, DATA / "results")):
+        found: dict[str, list[int]] = defaultdict(list)
         for path in sorted(root.glob("*/*/*/generations_*.jsonl")):
             name, pair = path.parts[len(root.parts)], path.parts[len(root.parts) + 1]
             if pair.split("--")[-1] == model and _limit_of(path) >= limit:
-                lines = path.read_text(encoding="utf-8").splitlines()
-                found[name] += [min(limit, json.loads(line)["n_tokens"]) for line in lines]
+                rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+                # Of notebooks 06 and 07 they are 04's again, or another program's: without a count.
+                found[name] += [min(limit, row["n_tokens"]) for row in rows if "n_tokens" in row]
+        found = {name: counts for name, counts in found.items() if counts}
         if found:
             name = profile if profile in found else max(found, key=lambda n: len(found[n]))
             tokens = sum(found[name]) / len(found[name])
