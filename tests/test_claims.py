@@ -78,7 +78,7 @@ def test_text_of_results_types_no_digit():
     for name in ("abstract", "results", "extensions", "truth", "conclusion"):
         text = (TEX / "sections" / f"{name}.tex").read_text()
         bare = re.sub(
-            r"(?<!\\)%.*|\\\w+\*?(\[[^]]*\])?(\{[^{}]*\})?|95\\,\\%|\(0\)|\(1\)|R\^2|H[123]|7B",
+            r"(?<!\\)%.*|\\\w+\*?(\[[^]]*\])?(\{[^{}]*\})?|95\\,\\%|\(0\)|\(1\)|R\^2|H[123]|7B|\{[\d.]+pt\}",
             "",
             text,
         )
