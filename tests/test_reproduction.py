@@ -1,5 +1,9 @@
 """Second runs on record: kept beside the results, and printed as they are."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 
 from prefvec.errors import ReportError
@@ -68,3 +72,14 @@ def test_a_record_needs_a_name(tmp_path):
     saved = run_of(tmp_path / "saved", [0.5])
     with pytest.raises(ReportError, match="give the run a name"):
         record(compare(saved, saved), saved, saved, " / ")
+
+
+def test_the_command_refuses_such_a_name_first_and_keeps_its_json_clean(tmp_path):
+    saved = run_of(tmp_path / "saved", [0.5])
+    command = [sys.executable, "-m", "prefvec.cli", "compare", str(saved), str(saved), "--json"]
+    done = subprocess.run([*command, "--record", "/"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: --record '/'")
+    done = subprocess.run([*command, "--record", "again"], capture_output=True, text=True)
+    assert json.loads(done.stdout)["outside"] == [] and "on record" in done.stderr
+    assert [one["name"] for one in recorded(saved)] == ["again"]

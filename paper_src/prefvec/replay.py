@@ -99,9 +99,8 @@ def replay(results: Path, pdf: bool = True) -> Replayed:
 
         build_pdf()
     write_index(copy, drawn)  # with the PDF
-    changed = [v for v in found.verdicts if v[1] != v[2]]
     same = int((found.numbers.status == EXACT).sum())
-    return Replayed(len(fresh), kept, len(found.numbers), same, changed, AREA)
+    return Replayed(len(fresh), kept, len(found.numbers), same, found.changed, AREA)
 
 
 def _draw(path: Path, folder: Path) -> Path:

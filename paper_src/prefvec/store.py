@@ -84,6 +84,11 @@ def read_json(path: Path) -> object:
         raise PrefvecError(f"{path} can't be read ({error}): delete it and run again") from error
 
 
+def read_rows(path: Path) -> list:
+    """Read JSON lines as they are: pandas' reader takes an answer like "1969" for a number."""
+    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+
+
 class Store:
     """Content-addressed values under `<cache>/<kind>/`.
 

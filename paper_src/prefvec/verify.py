@@ -12,7 +12,7 @@ from pathlib import Path
 
 from prefvec.errors import PrefvecError, ReportError
 from prefvec.paths import ROOT, cache_dir
-from prefvec.report.compare import Comparison, compare
+from prefvec.report.compare import EXACT, Comparison, compare
 from prefvec.store import write_json, write_text
 
 AREA = ROOT / ".prefvec" / "verify"
@@ -60,7 +60,7 @@ def as_markdown(found: Comparison, name: str) -> str:
     rows = [
         f"| {r.key} | {r.before} | {r.low} to {r.high} | {r.after} | {r.status} |"
         for r in found.numbers.itertuples()
-        if r.status != "exact"
+        if r.status != EXACT
     ]
     table = ["| number | saved | interval | again | |", "|---|---|---|---|---|", *rows]
     parts = [f"# Verification of `{name}`", "```\n" + found.text() + "\n```", TOLERANCE]

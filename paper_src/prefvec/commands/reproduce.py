@@ -1,6 +1,7 @@
 """Commands for results that are there: draw, build, verify and compare them."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -60,6 +61,7 @@ def verify(
 
     Exit status 3 if a number left its declared tolerance or a verdict changed.
     """
+    from prefvec.report.reproduction import check_name
     from prefvec.verify import AREA
     from prefvec.verify import verify as verified
 
@@ -67,8 +69,9 @@ def verify(
         False, False, profile, source_model, target_models, trait, None, None, dtype
     )
     saved = results or RESULTS / chosen.name
-    given = {"source-model": source_model, "target-models": target_models, "trait": trait}
-    given["dtype"] = dtype
+    if record is not None:  # before the run
+        check_name(record)
+    given = {"source-model": source_model, "target-models": target_models, "trait": trait, "dtype": dtype}  # fmt: skip
     arguments = [f"--{name}={value}" for name, value in given.items() if value]
     found = verified(saved, profile, arguments, keep)
     print(found.text())
@@ -113,7 +116,10 @@ def compare(
     Exit status 3 if a number left its interval or a verdict changed.
     """
     from prefvec.report.compare import compare as compared
+    from prefvec.report.reproduction import check_name
 
+    if record is not None:
+        check_name(record)
     found = compared(before, after)
     print(json.dumps(found.as_record(), indent=1) if as_json else found.text())
     _keep(found, before, after, record)
@@ -125,13 +131,13 @@ def _keep(found, saved: Path, again: Path, name: str | None) -> None:
     from prefvec.report.reproduction import record
 
     if name is not None:
-        print(f"on record: {record(found, saved, again, name)}")
+        kept = record(found, saved, again, name)
+        print(f"on record: {kept}", file=sys.stderr)  # stdout may be JSON
 
 
 def _exit_if_changed(found) -> None:
     """Exit status 3 if a number is outside its tolerance or a verdict changed."""
     from prefvec.report.compare import OUTSIDE
 
-    changed = [name for name, a, b in found.verdicts if a != b]
-    if changed or (found.numbers.status == OUTSIDE).any():
+    if found.changed or (found.numbers.status == OUTSIDE).any():
         raise typer.Exit(3)

@@ -17,6 +17,7 @@ from prefvec.paths import DATA, RESULTS, slug
 from prefvec.plan.counting import Stage, Work
 from prefvec.plan.rates import Rates, decode_flops, ridge_flops
 from prefvec.plan.shapes import Outline, OutlinePool, Shape, assumptions
+from prefvec.store import read_rows
 
 CAPTURE_TOKENS, SCORE_TOKENS = 4096, 2048  # tokens of one pass
 OCCUPANCY = 0.85  # share of a batch's rows that are not finished, on average: they refill at 0.75
@@ -249,7 +250,7 @@ def _length(model: str, limit: int, profile: str) -> Length:
         for path in sorted(root.glob("*/*/*/generations_*.jsonl")):
             name, pair = path.parts[len(root.parts)], path.parts[len(root.parts) + 1]
             if pair.split("--")[-1] == model and _limit_of(path) >= limit:
-                rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+                rows = read_rows(path)
                 # Of notebooks 06 and 07 they are 04's again, or another program's: without a count.
                 found[name] += [min(limit, row["n_tokens"]) for row in rows if "n_tokens" in row]
         found = {name: counts for name, counts in found.items() if counts}

@@ -26,6 +26,11 @@ class Comparison(NamedTuple):
     verdicts: list[tuple[str, str, str]]
     alone: list[str]
 
+    @property
+    def changed(self) -> list[tuple[str, str, str]]:
+        """The verdicts that are not the same in both runs."""
+        return [v for v in self.verdicts if v[1] != v[2]]
+
     def as_record(self) -> dict:
         """Plain values: counts by status, the numbers that are outside, texts and verdicts."""
         count = Counter(self.numbers.status)
@@ -96,7 +101,7 @@ def status(a: dict, b: dict) -> str:
     return INTERVAL if known and bounds[0] <= bounds[1] <= bounds[2] else OUTSIDE
 
 
-def _study(folder: Path) -> tuple | None:
+def _study(folder: Path) -> tuple:
     """Pairs and traits of a run that was finished, as its last manifest has them."""
     manifest = folder / "manifest_09.json"
     record = read_json(manifest) if manifest.exists() else {}

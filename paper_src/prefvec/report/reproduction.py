@@ -15,11 +15,16 @@ from prefvec.store import read_json, write_json
 FOLDER = "reproductions"
 
 
-def record(found: Comparison, saved: Path, again: Path, name: str) -> Path:
-    """Keep a comparison beside the saved results: `<saved>/reproductions/<name>.json`, which notebook 09
-    prints as an appendix. Raises ReportError for a name without letters or digits."""
+def check_name(name: str) -> None:
+    """Raises ReportError for a name without letters or digits."""
     if not any(c.isalnum() for c in name):
         raise ReportError(f"--record '{name}': give the run a name, as 'second run, bfloat16'")
+
+
+def record(found: Comparison, saved: Path, again: Path, name: str) -> Path:
+    """Keep a comparison beside the saved results: `<saved>/reproductions/<name>.json`, which notebook 09
+    prints as an appendix. Raises ReportError by `check_name`."""
+    check_name(name)
     stages = manifests(again)
     models = [model for stage in stages for model in stage.get("models", {}).values()]
     values = {
@@ -30,6 +35,7 @@ def record(found: Comparison, saved: Path, again: Path, name: str) -> Path:
         "arithmetic": _different(f"{m['dtype']}, {m['device']}" for m in models),
         "stages": len(stages),
         "shifts": shifts(found.numbers),
+        "changed": [verdict for verdict, *_ in found.changed],
         **found.as_record(),
     }
     return write_json(saved / FOLDER / f"{slug(name)}.json", values)
@@ -59,7 +65,6 @@ def reproduction_table(records: Sequence[dict]) -> pd.DataFrame:
     for one in records:
         counts = one["numbers"]
         share = one["same_answers"] / one["answers"] if one["answers"] else np.nan
-        changed = [v["name"] for v in one["verdicts"] if v["before"] != v["after"]]
         rows.append(
             {
                 "second run": one["name"],
@@ -68,7 +73,8 @@ def reproduction_table(records: Sequence[dict]) -> pd.DataFrame:
                 **{status: counts[status] for status in (EXACT, PRINTED, INTERVAL, OUTSIDE)},
                 "same answers": "–" if np.isnan(share) else f"{share:.1%}",
                 "median shift": _plain(one["shifts"]["median"]),
-                "changed verdicts": ", ".join(changed) or ("none" if one["verdicts"] else "–"),
+                "changed verdicts": ", ".join(one["changed"])
+                or ("none" if one["verdicts"] else "–"),
             }
         )
     return pd.DataFrame(rows)

@@ -1,6 +1,5 @@
 """Answers as they are: the first evaluation questions under a few conditions, not chosen."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pandas as pd
 
 from prefvec.report.cells import Gathered, pair_folder
 from prefvec.report.figures import label
+from prefvec.store import read_rows
 from prefvec.transfer.sweep import UNSTEERED
 
 PLAIN = (UNSTEERED, "instruction")  # conditions without a dose
@@ -35,8 +35,7 @@ def sample_frame(
     nothing was saved."""
     path, rows = folder / "generations_04.jsonl", []
     if path.exists():
-        text = path.read_text(encoding="utf-8")
-        answers = pd.DataFrame([json.loads(line) for line in text.splitlines()])
+        answers = pd.DataFrame(read_rows(path))
         for question, by in first_answers(answers, site_dose, methods, questions).iterrows():
             found = [(label(method), shorten(text)) for method, text in by.dropna().items()]
             rows += [(question if not k else "", *one) for k, one in enumerate(found)]

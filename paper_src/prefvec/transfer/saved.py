@@ -1,6 +1,5 @@
 """What notebook 04 left for a pair and a trait: its settings, its site and its answers."""
 
-import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ from prefvec.errors import ReportError
 from prefvec.models.load import ModelPool
 from prefvec.paths import RESULTS, pair_name
 from prefvec.profile import Settings
-from prefvec.store import Store, read_json
+from prefvec.store import Store, read_json, read_rows
 from prefvec.study import Study
 from prefvec.transfer.sweep import UNSTEERED, Site
 
@@ -63,10 +62,8 @@ def load_cell(
     study = Study(Settings.checked(read_json(manifest)["settings"]), pool, store)
     if study.trait.digest != read_json(manifest)["trait_digest"]:
         raise ReportError(f"trait '{trait}' has changed since {manifest}: run notebook 04 again")
-    lines = _saved(profile, source, target, trait, "generations_04.jsonl").read_text("utf-8")
-    # Not pandas' reader: it takes an answer like "1969" for a number.
-    answers = pd.DataFrame([json.loads(line) for line in lines.splitlines()])
-    return Cell(study, Site(**read_json(manifest)["site"]), answers)
+    rows = read_rows(_saved(profile, source, target, trait, "generations_04.jsonl"))
+    return Cell(study, Site(**read_json(manifest)["site"]), pd.DataFrame(rows))
 
 
 def load_cells(profile: str, source: str, target: str, traits: Sequence[str]) -> dict[str, Cell]:
