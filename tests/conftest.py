@@ -20,14 +20,8 @@ from prefvec.models.load import LoadedModel
 from prefvec.store import Store
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# These start Snakemake in the repository, which one run holds at a time.
-PIPELINE = {
-    "test_notebooks",
-    "test_scaling",
-    "test_pipeline",
-    "test_summaries",
-    "test_command_line",
-}
+# These run stages in the repository, which one run holds at a time.
+PIPELINE = {"test_notebooks", "test_scaling"}
 VOCABULARY = 300
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SMALL = {"vocab_size": VOCABULARY, "num_hidden_layers": 4}

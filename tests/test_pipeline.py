@@ -1,6 +1,7 @@
 """The pipeline: code is an input, one run at a time, the reader's own pairs."""
 
 import fcntl
+import json
 import re
 import subprocess
 import sys
@@ -134,13 +135,29 @@ def test_overrides_make_the_reader_s_own_pairs():
         pipeline.overridden("quick", None, None, None, {"n_evaluation": 1})
 
 
-def test_a_second_run_at_the_same_time_is_refused():
-    state = ROOT / ".prefvec"
-    state.mkdir(exist_ok=True)
-    with open(state / "run.lock", "a+") as lock:
+def test_a_second_run_at_the_same_time_is_refused_and_a_dry_one_is_not(monkeypatch, tmp_path):
+    monkeypatch.setattr(pipeline, "STATE", tmp_path)
+    seen = []
+
+    class Ended:
+        stdout = ()
+
+        def __init__(self, command, **_):
+            seen.append(json.loads(Path(command[command.index("--configfile") + 1]).read_text()))
+
+        def wait(self) -> int:
+            return 0
+
+    monkeypatch.setattr(pipeline.subprocess, "Popen", Ended)
+    smoke = load_profile("smoke")
+    with open(tmp_path / "run.lock", "a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with pytest.raises(PrefvecError, match="another run .* is working"):
-            pipeline.run(load_profile("smoke"), 1, pdf=False, dry_run=True, extra=[])
+            pipeline.run(smoke, 1, pdf=False, dry_run=False)
+        assert not seen
+        assert pipeline.run(smoke, 1, pdf=False, dry_run=True) == 0
+    assert seen[0]["name"] == "smoke" and [p.name for p in tmp_path.iterdir()] == ["run.lock"]
+    assert pipeline.run(smoke, 1, pdf=False, dry_run=False) == 0
 
 
 @pytest.mark.parametrize(

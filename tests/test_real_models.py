@@ -96,13 +96,14 @@ def test_perplexity_of_english_is_llama_cpp_s(pair):
     loaded, server = pair
     ids = with_bos(loaded, ENGLISH)
     ours = our_logprobs(loaded, ids)
-    start, pairs, agree = 8, [], []
-    for i in range(start, len(ids)):
+    pairs, agree = [], []
+    asked = range(8, len(ids), 3)  # each is a pass of llama.cpp over its whole vocabulary
+    for i in asked:
         theirs = llama_cpp_next(server, ids[:i], top=4000)
         agree.append(int(ours[i - 1].argmax()) == max(theirs, key=theirs.get))
         if ids[i] in theirs:
             pairs.append((ours[i - 1, ids[i]].item(), theirs[ids[i]]))
-    assert len(pairs) >= 0.95 * (len(ids) - start)
+    assert len(pairs) >= 0.95 * len(asked)
     here, there = (math.exp(-np.mean(column)) for column in zip(*pairs, strict=True))
     print(
         f"{loaded.id}: perplexity {here:.2f}, llama.cpp {there:.2f}, next tokens {np.mean(agree):.2f}"

@@ -89,7 +89,7 @@ def test_a_model_that_is_fetched_again_does_not_hide_stages_that_are_missing(tmp
 
 
 @pytest.mark.parametrize("executor", ["local", "cluster-generic"])
-def test_only_stages_on_this_machine_watch_the_pipeline_s_process(monkeypatch, executor):
+def test_only_stages_on_this_machine_watch_the_pipeline_s_process(monkeypatch, executor, tmp_path):
     """On another node the process id is nobody's, and the stage would end itself."""
     pytest.importorskip("snakemake_executor_plugin_cluster_generic")
     seen = {}
@@ -104,6 +104,7 @@ def test_only_stages_on_this_machine_watch_the_pipeline_s_process(monkeypatch, e
             return 0
 
     monkeypatch.setattr(subprocess, "Popen", Ended)
+    monkeypatch.setattr(pipeline, "STATE", tmp_path)
     monkeypatch.setenv("PREFVEC_PIPELINE_PID", "1")  # as inside another run
     monkeypatch.setenv("PREFVEC_CACHE", "/shared/cache")
     pipeline.run(load_profile("smoke"), 1, pdf=False, dry_run=False, executor=executor)

@@ -7,8 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from prefvec.profile import SOME_TRAITS, Profile, load_profile
 from prefvec.store import atomic_path
 
 PACKAGE = ROOT / "paper_src" / "prefvec"
+STATE = ROOT / ".prefvec"
 # What a job on another node must know of this process's surroundings.
 PASSED_ON = ("PREFVEC_CACHE", "PREFVEC_RESULTS", "PREFVEC_FIGURES", "PREFVEC_ROOT", "HF_HOME")
 
@@ -98,62 +101,82 @@ def run(
 
     cores: of this machine, or of one job where the executor is not `local`; jobs: at once on a
     cluster; extra: further options for Snakemake; goal: the rule to end with, `all` or `validated`
-    (notebooks 01 and 02 of the sources). Raises PrefvecError if another run holds the
-    repository, ConfigError for an executor that can't be used.
+    (notebooks 01 and 02 of the sources). A dry run changes nothing and may be made beside a run.
+    Raises PrefvecError if another run holds the repository, ConfigError for an executor that can't be used.
     """
     where = _executor_options(profile, executor, jobs)
-    state = ROOT / ".prefvec"
-    state.mkdir(exist_ok=True)
-    lock = open(state / "run.lock", "a+")  # noqa: SIM115  (held until the process ends)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        raise PrefvecError(
-            f"another run ({lock.read().strip() or 'unknown process'}) is working in {ROOT}: "
-            "wait for it to end, or use another clone"
-        ) from None
-    lock.truncate(0)
-    lock.write(f"process {os.getpid()}")
-    lock.flush()
+    STATE.mkdir(exist_ok=True)
     settings = profile.model_dump(mode="json") | {"cores": cores}
     if executor != "local" or dry_run:  # only a cluster is asked for memory and time
         from prefvec.plan.report import resources
 
         settings["resources"] = resources(profile, cores)
-    config = state / f"profile-{profile.name}.json"
-    config.write_text(json.dumps(settings))
-    command = [
+    if dry_run:  # it changes nothing: beside a run too, and with a configuration of its own
+        with tempfile.TemporaryDirectory(dir=STATE, prefix="dry-run-") as folder:
+            config = Path(folder) / f"profile-{profile.name}.json"
+            config.write_text(json.dumps(settings))
+            command = [*_snakemake(config, cores, goal, pdf, where), "--dry-run", *extra]
+            return _followed(command, executor)[0]
+    with _one_run():
+        config = STATE / f"profile-{profile.name}.json"
+        config.write_text(json.dumps(settings))
+        started = time.monotonic()
+        command = [*_snakemake(config, cores, goal, pdf, where), "--quiet", "rules", *extra]
+        status, nothing = _followed(command, executor)
+        if status == 0:
+            if not nothing and (RESULTS / profile.name / "index.html").exists():
+                from prefvec.report.index import write_index
+
+                # Notebook 09 wrote it before its own page and the PDF were there.
+                write_index(RESULTS / profile.name, FIGURES / profile.name)
+            minutes = (time.monotonic() - started) / 60
+            print(
+                "nothing had to be done: every stage is up to date"
+                if nothing
+                else f"profile {profile.name} finished in {minutes:.1f} min"
+            )
+        return status
+
+
+@contextmanager
+def _one_run() -> Iterator[None]:
+    """Hold the repository; PrefvecError if another run does."""
+    with open(STATE / "run.lock", "a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise PrefvecError(
+                f"another run ({lock.read().strip() or 'unknown process'}) is working in {ROOT}: "
+                "wait for it to end, or use another clone"
+            ) from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()}")
+        lock.flush()
+        yield
+
+
+def _snakemake(config: Path, cores: int, goal: str, pdf: bool, where: Sequence[str]) -> list[str]:
+    """The command for a configuration, without what is to be said of the jobs."""
+    return [
         sys.executable, "-m", "snakemake", *([] if goal == "all" else [goal]), "--snakefile", str(ROOT / "Snakefile"), "--directory", str(ROOT),
         "--cores", str(cores), "--configfile", str(config), "--rerun-incomplete", "--nolock",
         "--config", f"pdf={int(pdf)}", *where,
     ]  # fmt: skip
-    command += ["--dry-run"] if dry_run else ["--quiet", "rules"]
-    command += extra
+
+
+def _followed(command: Sequence[str], executor: str) -> tuple[int, bool]:
+    """Run Snakemake and print what it says; its exit status, and whether there was nothing to do."""
     environment = {k: v for k, v in os.environ.items() if k != "PREFVEC_PIPELINE_PID"}
     if executor == "local":  # the id of a process means nothing on another node
         environment["PREFVEC_PIPELINE_PID"] = str(os.getpid())
-    started = time.monotonic()
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)  # fmt: skip
     nothing = False
     for line in process.stdout:
         nothing |= "Nothing to be done" in line
         if "Nothing to be done" not in line:
             print(line, end="", flush=True)
-    status = process.wait()
-    if status == 0 and not dry_run:
-        if not nothing and (RESULTS / profile.name / "index.html").exists():
-            from prefvec.report.index import write_index
-
-            # Notebook 09 wrote it before its own page and the PDF were there.
-            write_index(RESULTS / profile.name, FIGURES / profile.name)
-        seconds = time.monotonic() - started
-        print(
-            "nothing had to be done: every stage is up to date"
-            if nothing
-            else f"profile {profile.name} finished in {seconds / 60:.1f} min"
-        )
-    return status
+    return process.wait(), nothing
 
 
 def _executor_options(profile: Profile, executor: str, jobs: int) -> list[str]:
