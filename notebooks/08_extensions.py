@@ -122,7 +122,9 @@ pd.DataFrame(
 if second:
     both, cosines = extensions.composition(first, second, n_composed)
     signs = {cell.study.trait.name: cell.study.trait.sign for cell in (first, second)}
-    added = extensions.interactions(both, signs, first.study.settings.seed)
+    added = extensions.interactions(
+        both, signs, spill.yardsticks(scores), first.study.settings.seed
+    )
     records += records_of.composition_records(first, second, added)
     answers.append(both.assign(analysis="composition"))
     run.table(

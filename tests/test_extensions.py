@@ -64,6 +64,20 @@ def test_a_planted_spill_is_found_with_its_sign_and_scale():
     assert spill.spill_level(effects, "oracle").value == pytest.approx(0.75, abs=0.03)
 
 
+def test_the_yardstick_is_the_spread_of_a_trait_s_own_unsteered_answers():
+    scores = planted(PLANTED)
+    own = scores[(scores.method == "unsteered") & (scores.vector == "formality")]
+    found = spill.yardsticks(scores)
+    assert found["formality"] == pytest.approx(own[own.measured == "formality"].score.std(ddof=1))
+    flat = scores.assign(score=scores.score.where(scores.measured != "verbosity", 64.0))
+    assert np.isnan(spill.yardsticks(flat)["verbosity"])
+    assert all(
+        np.isnan(v).all()
+        for k, v in spill.spill_effects(flat, SIGNS).items()
+        if k[2] == "verbosity"
+    )
+
+
 def test_a_spill_does_not_depend_on_the_scores_unit_and_an_empty_answer_has_no_effect():
     scores = planted(PLANTED)
     scaled = scores.assign(score=scores.score * np.where(scores.measured == "formality", 100, 1))
@@ -115,13 +129,14 @@ def composed(interaction: float) -> pd.DataFrame:
 
 
 def test_additive_effects_have_no_interaction_and_others_have_theirs():
-    rows = extensions.interactions(composed(0.0), SIGNS)
+    spreads = dict.fromkeys(SIGNS, 5.0)
+    rows = extensions.interactions(composed(0.0), SIGNS, spreads)
     assert len(rows) == 4
     for estimate in rows.interaction:
         np.testing.assert_allclose(estimate, 0, atol=1e-9)
     assert [e.value for e in rows.b] == pytest.approx([2.0 / 5] * 4)  # both are steered downwards
     assert list(rows.collapsed) == [1.0, 0.0, 1.0, 0.0]
-    for estimate in extensions.interactions(composed(3.0), SIGNS).interaction:
+    for estimate in extensions.interactions(composed(3.0), SIGNS, spreads).interaction:
         assert estimate.value == pytest.approx(-3.0 / 5)
     assert "interaction" in views.composition_table(rows, TRAITS, plain)
 

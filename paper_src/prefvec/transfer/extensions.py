@@ -136,10 +136,12 @@ def composition(first: Cell, second: Cell, n: int) -> tuple[pd.DataFrame, dict[s
     return table, cosines
 
 
-def interactions(table: pd.DataFrame, signs: Mapping[str, int], seed: int = 0) -> pd.DataFrame:
+def interactions(
+    table: pd.DataFrame, signs: Mapping[str, int], spreads: Mapping[str, float], seed: int = 0
+) -> pd.DataFrame:
     """Effects of each vector alone and of both on each trait's score, and interaction = effect(a+b) −
     effect(a) − effect(b), paired by prompt: towards the pole that the measured trait is steered to, in
-    SDs of its score of the unsteered answers.
+    units of `spreads` (by trait; `spill.yardsticks`: these few answers may all be cut at the limit).
 
     table: method (`native.a`, …), seed, question, collapsed and `score.<trait>`; signs: by trait, the
     first (a) and the second (b). Columns: kind, measured, a, b, both, interaction (`Estimate`s),
@@ -148,8 +150,7 @@ def interactions(table: pd.DataFrame, signs: Mapping[str, int], seed: int = 0) -
     rows = []
     for measured, sign in signs.items():
         found = effects_by(table.assign(score=table[f"score.{measured}"]), sign)
-        spread = table[table.method == UNSTEERED][f"score.{measured}"].std(ddof=1)
-        found = {name: e[0] / (spread if spread > 0 else np.nan) for name, e in found.items()}
+        found = {name: e[0] / spreads[measured] for name, e in found.items()}
         for kind in ("native", "mapped"):
             a, b, both = (found[f"{kind}.{which}"] for which in ("a", "b", "a+b"))
             estimates = {"a": a, "b": b, "both": both, "interaction": both - a - b}

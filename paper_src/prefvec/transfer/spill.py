@@ -41,8 +41,9 @@ def spill_effects(scores: pd.DataFrame, signs: Mapping[str, int]) -> Effects:
 
     Change against the unsteered answer, towards the pole that the study steers the *measured* trait
     to (`signs`), in SDs of that trait's score of the unsteered answers of its own run: one yardstick a
-    column. An answer without a score counts as no effect; where the yardstick is 0, NaN.
+    column (`yardsticks`). An answer without a score counts as no effect; where the yardstick is 0, NaN.
     """
+    spreads = yardsticks(scores)
     by_cell = {
         key: cell.set_index("question").score
         for key, cell in scores.groupby(["method", "vector", "measured"], sort=False)
@@ -51,10 +52,17 @@ def spill_effects(scores: pd.DataFrame, signs: Mapping[str, int]) -> Effects:
     for (method, vector, measured), cell in by_cell.items():
         if method != UNSTEERED:
             base = by_cell[UNSTEERED, vector, measured].loc[cell.index]
-            spread = by_cell[UNSTEERED, measured, measured].std(ddof=1)
             change = (signs[measured] * (cell - base)).fillna(0.0).to_numpy(float)
-            out[method, vector, measured] = change / (spread if spread > 0 else np.nan)
+            out[method, vector, measured] = change / spreads[measured]
     return out
+
+
+def yardsticks(scores: pd.DataFrame) -> dict[str, float]:
+    """SD of each trait's score of the unsteered answers of its own run, NaN where it is 0; scores: as
+    of `spill_scores`."""
+    own = scores[(scores.method == UNSTEERED) & (scores.vector == scores.measured)]
+    spreads = own.groupby("measured").score.std(ddof=1)
+    return spreads.where(spreads > 0).to_dict()
 
 
 def spill_frame(effects: Effects, seed: int = 0) -> pd.DataFrame:
