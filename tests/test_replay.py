@@ -71,6 +71,24 @@ def test_a_figure_is_drawn_again_byte_for_byte(tmp_path):
     assert (tmp_path / "first.pdf").read_bytes() != (tmp_path / "third.pdf").read_bytes()
 
 
+def test_a_picture_is_drawn_again_only_where_its_figure_is_another(tmp_path):
+    figures.use_style()
+    path = write_figure_data(
+        tmp_path, "d", "notebooks/x", figures.dose_response, (TABLE, "tokens", "t")
+    )
+    pdf, png = replay._draw(path, tmp_path), tmp_path / "d.png"
+    drawn = pdf.read_bytes(), png.read_bytes()
+    png.write_bytes(b"as it was")
+    replay._draw(path, tmp_path)
+    assert (pdf.read_bytes(), png.read_bytes()) == (drawn[0], b"as it was")
+    pdf.write_bytes(b"%PDF of other numbers")
+    replay._draw(path, tmp_path)
+    assert (pdf.read_bytes(), png.read_bytes()) == drawn
+    png.unlink()
+    replay._draw(path, tmp_path)
+    assert png.read_bytes() == drawn[1]
+
+
 @pytest.mark.parametrize(
     "function",
     ["os:system", "prefvec.report.paper:write_results", "prefvec.report.figures:nothing", "x"],

@@ -106,7 +106,11 @@ def replay(results: Path, pdf: bool = True) -> Replayed:
 def _draw(path: Path, folder: Path) -> Path:
     import matplotlib.pyplot as plt
 
+    pdf, png = (folder / f"{path.stem}.{suffix}" for suffix in ("pdf", "png"))
+    before = pdf.read_bytes() if pdf.exists() and png.exists() else b""
     figure = drawn_again(path)
-    figures.save(figure, folder, path.stem)
+    figures.save(figure, folder, path.stem, ("pdf",))
+    if pdf.read_bytes() != before:  # else the picture beside it is of the same drawing
+        figures.save(figure, folder, path.stem, ("png",))
     plt.close(figure)
-    return folder / f"{path.stem}.pdf"
+    return pdf

@@ -1,6 +1,7 @@
 """Figures: one idea each, intervals drawn, units on the axes, safe for colour-blind readers."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -61,9 +62,11 @@ def use_style() -> None:
     )  # fmt: skip
 
 
-def save(figure: plt.Figure, folder: Path, name: str) -> plt.Figure:
+def save(
+    figure: plt.Figure, folder: Path, name: str, formats: Sequence[str] = ("pdf", "png")
+) -> plt.Figure:
     """Write `name.pdf` and `name.png` atomically; the figure is given back for display."""
-    for suffix in ("pdf", "png"):
+    for suffix in formats:
         with atomic_path(folder / f"{name}.{suffix}") as temporary:
             figure.savefig(temporary, format=suffix)
     return figure
