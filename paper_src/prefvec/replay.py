@@ -6,7 +6,9 @@ computed anew and compared with what was saved.
 
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -56,15 +58,24 @@ def redraw(results: Path, target: Path | None = None, workers: int = 0) -> list[
     target: `figures/<name of the folder>` if None. Raises ReportError for damaged figure data.
     """
     results = Path(results).absolute()
-    target = target or FIGURES / results.name
+    with _drawing(results, target or FIGURES / results.name, workers) as finish:
+        return finish()
+
+
+@contextmanager
+def _drawing(results: Path, target: Path, workers: int = 0) -> Iterator[Callable[[], list[Path]]]:
+    """Draw in processes of their own while the caller works; gives what waits for the files."""
     files = figure_files(results)
     jobs = [(path, target / path.parent.parent.relative_to(results)) for path in files]
     workers = min(workers or os.cpu_count() or 1, len(jobs))
     # Fresh processes: a fork of one that has loaded torch may hang in its threads.
-    with ProcessPoolExecutor(workers, get_context("spawn"), figures.use_style) as pool:
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), figures.use_style)
+    try:
         chunk = max(1, min(8, len(jobs) // workers))
         drawn = pool.map(_draw, *zip(*jobs, strict=True), chunksize=chunk)
-        return list(tqdm(drawn, total=len(jobs), desc="figures", disable=None))
+        yield lambda: list(tqdm(drawn, total=len(jobs), desc="figures", disable=None))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def replay(results: Path, pdf: bool = True) -> Replayed:
@@ -87,12 +98,13 @@ def replay(results: Path, pdf: bool = True) -> Replayed:
     if (FIGURES / results.name).exists():
         shutil.copytree(FIGURES / results.name, drawn)
     saved = set(drawn.rglob("*.pdf"))
-    fresh = redraw(results, drawn)
-    kept = len(saved - set(fresh))
     given = {"profile": results.name, **{k: study[k] for k in PARAMETERS}}
     output = AREA / "notebooks" / f"{PAPER}.ipynb"
-    with notebooks.results_in(AREA / "results", AREA / "figures"):
-        notebooks.execute(notebooks.find_notebook(PAPER), given, output)
+    with _drawing(results, drawn) as finish:
+        with notebooks.results_in(AREA / "results", AREA / "figures"):
+            notebooks.execute(notebooks.find_notebook(PAPER), given, output)
+        fresh = finish()
+    kept = len(saved - set(fresh))
     found = compare(results, copy)
     if pdf:
         from prefvec.pipeline import build_pdf
