@@ -63,7 +63,8 @@ pd.DataFrame(
 # ## 1 · Spill: what each vector does to the other preferences
 #
 # The saved answers of 04 are scored for every trait; nothing is generated. An entry is the mean change of
-# the *measured* trait's score against the unsteered answer, in SDs of that score over unsteered answers.
+# the *measured* trait's score against the unsteered answer, in SDs of that score over what the target writes
+# unsteered and under its own vector for that trait, both together.
 # It is positive when answers move to the pole that the study steers the measured trait to (named below
 # the columns), so the diagonal is what was intended.
 #
@@ -130,9 +131,13 @@ if second:
     run.table(
         views.composition_table(added, [*signs], interval_text), "composition", align="llrrrrr"
     )
-    for row in added.itertuples():
-        run.number(f"composition.interaction.{row.kind}.{row.measured}", row.interaction)
-        run.number(f"composition.both.{row.kind}.{row.measured}", row.both)
+    for place, name in zip(("first", "second"), signs, strict=True):
+        run.number(f"composition.{place}", name)
+        for row in added[added.measured == name].itertuples():
+            for part in ("a", "b", "both", "interaction"):
+                run.number(f"composition.{place}.{row.kind}.{part}", getattr(row, part))
+    for row in added[added.measured == first.study.trait.name].itertuples():
+        run.number(f"composition.collapse.{row.kind}", row.collapsed, "%", digits=0)
     for kind, value in cosines.items():
         run.number(f"composition.cosine.{kind}", value)
     print("cosine between the two vectors:", {k: round(v, 2) for k, v in cosines.items()})
@@ -176,6 +181,10 @@ if sizes:
     for row in by_size.to_dict("records"):
         run.number(f"size.te.{row['size']}", row["te"])
         run.number(f"size.cosine.{row['size']}", row["concept_cosine"])
+    ends = by_size.sort_values("size").iloc[[0, -1]].to_dict("records")
+    for place, row in zip(("smallest", "largest"), ends, strict=True):
+        run.number(f"size.{place}", row["size"])
+        run.number(f"size.{place}.te", row["te"])
     own_size = len(first.study.styles) * len(first.study.splits["alignment"])
     figure = run.figure("size_curve", views.size_curve, curve, by_size, own_size, title)
 else:

@@ -26,7 +26,7 @@ QUESTIONS = [f"q{i}" for i in range(30)]
 
 
 def planted(spills: dict[tuple[str, str], float], spread: float = 3.0) -> pd.DataFrame:
-    """Scores whose effects are known, in SDs towards each measured trait's pole."""
+    """Scores whose effects are known, in SDs of the unsteered ones towards each measured trait's pole."""
     generator = np.random.default_rng(0)
     base = {name: generator.normal(50, spread, len(QUESTIONS)) for name in TRAITS}
     tables = []
@@ -53,22 +53,29 @@ PLANTED = {
 def test_a_planted_spill_is_found_with_its_sign_and_scale():
     effects = spill.spill_effects(planted(PLANTED), SIGNS)
     frame = spill.spill_frame(effects).set_index(["vector", "measured"]).effect
-    for entry, value in PLANTED.items():
+    # Two equal groups whose means are d SDs apart have a spread of sqrt(1 + d²/4) SDs together.
+    wanted = {(v, m): x / (1 + PLANTED[m, m] ** 2 / 4) ** 0.5 for (v, m), x in PLANTED.items()}
+    for entry, value in wanted.items():
         found = frame[entry]
         assert found.value == pytest.approx(value, abs=0.05)
         assert found.low <= found.value <= found.high and found.low * found.high > 0
+    own = [x for (v, m), x in wanted.items() if v == m]
+    off = [abs(x) for (v, m), x in wanted.items() if v != m]
     ratio = spill.spill_ratio(effects, "oracle")
-    assert (
-        ratio.value == pytest.approx(0.75 / 1.5, abs=0.02) and ratio.low < ratio.value < ratio.high
-    )
-    assert spill.spill_level(effects, "oracle").value == pytest.approx(0.75, abs=0.03)
+    assert ratio.value == pytest.approx(np.mean(off) / np.mean(own), abs=0.02)
+    assert ratio.low < ratio.value < ratio.high
+    assert spill.spill_level(effects, "oracle").value == pytest.approx(np.mean(off), abs=0.03)
 
 
-def test_the_yardstick_is_the_spread_of_a_trait_s_own_unsteered_answers():
+def test_the_yardstick_is_the_spread_without_and_under_a_trait_s_own_vector():
     scores = planted(PLANTED)
-    own = scores[(scores.method == "unsteered") & (scores.vector == "formality")]
-    found = spill.yardsticks(scores)
-    assert found["formality"] == pytest.approx(own[own.measured == "formality"].score.std(ddof=1))
+    own = scores[(scores.measured == "formality") & (scores.vector == "formality")]
+    assert spill.yardsticks(scores)["formality"] == pytest.approx(own.score.std(ddof=1))
+    # All unsteered answers cut at the limit of a length: a yardstick all the same.
+    base = (scores.measured == "verbosity") & (scores.method == "unsteered")
+    cut = scores.assign(score=scores.score.where(~base, 64.0))
+    effects = spill.spill_effects(cut, SIGNS)["oracle", "verbosity", "verbosity"]
+    assert 0 < abs(effects.mean()) < 2
     flat = scores.assign(score=scores.score.where(scores.measured != "verbosity", 64.0))
     assert np.isnan(spill.yardsticks(flat)["verbosity"])
     assert all(
@@ -355,7 +362,9 @@ def test_the_linear_map_is_held_against_the_others_prompt_by_prompt(results):
     gains = extensions.linear_gains(saved.load_cell("smoke", *PAIR, "formality")).set_index("other")
     assert gains.gain["mlp"] == pytest.approx((3.0, 3.0, 3.0))
     assert gains.gain["multiscale"] == pytest.approx((0.0, 0.0, 0.0))
-    assert gains.standardised["mlp"].value == pytest.approx(3.0 / np.arange(6).std(ddof=1))
+    cell = saved.load_cell("smoke", *PAIR, "formality")
+    both = pd.concat([cell.at("unsteered").score, cell.at("oracle").score])
+    assert gains.standardised["mlp"].value == pytest.approx(3.0 / both.astype(float).std(ddof=1))
 
 
 def test_both_directions_are_compared_at_the_chosen_dose_where_both_have_run(results):

@@ -52,7 +52,7 @@ def spill_matrix(
         axes.set_xlabel("what is measured", fontsize=8)
     panels[0, 0].set_ylabel("whose vector steers", fontsize=8)
     bar = figure.colorbar(image, ax=panels[0, -1], shrink=0.9)
-    bar.set_label("effect (SDs of the\nunsteered answers' score)", fontsize=8)
+    bar.set_label("effect (SDs of the score)", fontsize=8)
     figure.suptitle(title, fontsize=9)
     return figure
 

@@ -47,9 +47,9 @@ def effect_maps(
         _mark(axes, targets.index(best[method][1]), sources.index(best[method][0]))
         axes.set_title(label(method))
         axes.set_yticks(range(len(sources)), sources)
-        _matrix(below, [list(own.specific)], bound)
         for i, (_, cell) in enumerate(own.iterrows()):
             _cell(below, i, 0, cell)
+        _matrix(below, [list(own.specific)], bound)
         _mark(below, targets.index(best["oracle"][1]), 0)
         below.set_yticks([0], ["own"])
         below.set_xticks(range(len(targets)), targets)
@@ -209,4 +209,4 @@ def _mark(axes: plt.Axes, x: int, y: int, box: bool = False) -> None:
     if box:
         axes.add_patch(plt.Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, fill=False, ec="k", lw=1.4))
     else:
-        axes.plot(x + 0.36, y - 0.3, "*", color="k", ms=6, mec="white", mew=0.5)
+        axes.plot(x + 0.36, y - 0.3, "*", color="white", ms=8, mec="k", mew=0.8)

@@ -20,7 +20,7 @@ from prefvec.transfer.methods import (
     with_length,
 )
 from prefvec.transfer.saved import Cell, saved_records
-from prefvec.transfer.spill import score_as
+from prefvec.transfer.spill import score_as, spread
 from prefvec.transfer.sweep import ORACLE, UNSTEERED, Site
 
 SAMPLED = (ORACLE, "ridge_concept", "random_0")  # steered conditions of the sampled answers
@@ -141,7 +141,7 @@ def interactions(
 ) -> pd.DataFrame:
     """Effects of each vector alone and of both on each trait's score, and interaction = effect(a+b) −
     effect(a) − effect(b), paired by prompt: towards the pole that the measured trait is steered to, in
-    units of `spreads` (by trait; `spill.yardsticks`: these few answers may all be cut at the limit).
+    units of `spreads` (by trait, as of `spill.yardsticks`).
 
     table: method (`native.a`, …), seed, question, collapsed and `score.<trait>`; signs: by trait, the
     first (a) and the second (b). Columns: kind, measured, a, b, both, interaction (`Estimate`s),
@@ -271,9 +271,10 @@ def symmetry(profile: str, source: str, target: str, traits: Sequence[str]) -> p
 
 def linear_gains(cell: Cell, others: Sequence[str] = ("mlp", "multiscale")) -> pd.DataFrame:
     """Effect of the ridge map minus that of other maps, paired by prompt, from saved answers; in the
-    score's unit and in SDs of the unsteered answers' scores. Columns: other, gain, standardised, n."""
+    score's unit and in the yardstick of its spill (`spill.spread`). Columns: other, gain, standardised, n."""
     sign, seed = cell.study.trait.sign, cell.study.settings.seed
     base = cell.at(UNSTEERED).score.astype(float)
+    yardstick = spread(pd.concat([base, cell.at(ORACLE).score]))
     rows = []
     for other in others:
         ridge, its = (
@@ -281,6 +282,5 @@ def linear_gains(cell: Cell, others: Sequence[str] = ("mlp", "multiscale")) -> p
             for m in ("ridge_concept", other)
         )
         gain = mean_ci(ridge - its, seed)
-        spread = base.std(ddof=1)
-        rows.append((other, gain, Estimate(*(np.array(gain) / (spread or np.nan))), len(base)))
+        rows.append((other, gain, Estimate(*(np.array(gain) / yardstick)), len(base)))
     return pd.DataFrame(rows, columns=["other", "gain", "standardised", "n"])

@@ -40,8 +40,7 @@ def spill_effects(scores: pd.DataFrame, signs: Mapping[str, int]) -> Effects:
     """Standardised paired effects, one a prompt, by (method, vector's trait, measured trait).
 
     Change against the unsteered answer, towards the pole that the study steers the *measured* trait
-    to (`signs`), in SDs of that trait's score of the unsteered answers of its own run: one yardstick a
-    column (`yardsticks`). An answer without a score counts as no effect; where the yardstick is 0, NaN.
+    to (`signs`), in units of one yardstick a column (`yardsticks`). An answer without a score counts as no effect; where the yardstick is 0, NaN.
     """
     spreads = yardsticks(scores)
     by_cell = {
@@ -58,11 +57,19 @@ def spill_effects(scores: pd.DataFrame, signs: Mapping[str, int]) -> Effects:
 
 
 def yardsticks(scores: pd.DataFrame) -> dict[str, float]:
-    """SD of each trait's score of the unsteered answers of its own run, NaN where it is 0; scores: as
-    of `spill_scores`."""
-    own = scores[(scores.method == UNSTEERED) & (scores.vector == scores.measured)]
-    spreads = own.groupby("measured").score.std(ddof=1)
-    return spreads.where(spreads > 0).to_dict()
+    """SD of each trait's score over what its target writes unsteered and under its own vector, both
+    together, NaN where it is 0; scores: as of `spill_scores`.
+
+    Not over the unsteered answers alone: where nearly all of them reach the limit of a length, their
+    spread is next to nothing, and any effect would be many of it.
+    """
+    own = scores[scores.method.isin([UNSTEERED, ORACLE]) & (scores.vector == scores.measured)]
+    return {trait: spread(cell.score) for trait, cell in own.groupby("measured", sort=False)}
+
+
+def spread(scores: pd.Series) -> float:
+    """Standard deviation of the scores that there are, NaN where it is 0."""
+    return float(scores.astype(float).std(ddof=1)) or np.nan
 
 
 def spill_frame(effects: Effects, seed: int = 0) -> pd.DataFrame:
