@@ -49,7 +49,7 @@ penalties: list = [0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0]  # ridge λ, i
 import pandas as pd
 
 from prefvec.diagnostics import magnitude
-from prefvec.diagnostics.gains import effects_of
+from prefvec.diagnostics.gains import effects_of, hypothesis_record
 from prefvec.diagnostics.outliers import residual_profile
 from prefvec.metrics.trait import UNITS
 from prefvec.profile import Settings
@@ -160,7 +160,9 @@ evaluation = chosen.assign(
     ],
 )
 run.hypothesis(
-    "a", study, dict(site=site, conclusion=conclusion, direct=direct, scales=scales, outcomes=found,
-    sweep=sweep, evaluation=evaluation, trimmed=trimmed, profiles=profiles),
+    "a", study, hypothesis_record(
+        study, site, magnitude.STATEMENT, conclusion, direct=direct, scales=scales, outcomes=found,
+        sweep=sweep, evaluation=evaluation, trimmed=trimmed, profiles=profiles,
+    ),
 )  # fmt: skip
 run.close(study, records=views.plain_records(evaluation), site=site._asdict(), scales=scales)

@@ -45,7 +45,7 @@ penalties: list = [0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0]  # ridge λ, i
 import pandas as pd
 
 from prefvec.diagnostics import basis
-from prefvec.diagnostics.gains import effects_of
+from prefvec.diagnostics.gains import effects_of, hypothesis_record
 from prefvec.metrics.trait import UNITS
 from prefvec.profile import Settings
 from prefvec.report import diagnostic_figures as drawn
@@ -150,8 +150,10 @@ measured = spaces._replace(
     shared={k: getattr(spaces.shared, k) for k in ("correlations", "threshold", "kept")}
 )
 run.hypothesis(
-    "b", study, dict(site=site, conclusion=conclusion, outcomes=found, gains=gains, spaces=measured,
-    shared_parts=parts, cosines=cosines, shrinkage=shrinkage, spearman=predicts, maps=maps.diagnostics),
+    "b", study, hypothesis_record(
+        study, site, basis.STATEMENT, conclusion, outcomes=found, gains=gains, spaces=measured,
+        shared_parts=parts, cosines=cosines, shrinkage=shrinkage, spearman=predicts, maps=maps.diagnostics,
+    ),
 )  # fmt: skip
 run.answers(answers)
 records = [{"method": m, "dose": site.dose, **o._asdict()} for m, o in found.items()]

@@ -52,6 +52,7 @@ import pandas as pd
 
 from prefvec.activations import Site as Place
 from prefvec.diagnostics import components, factorial, layers
+from prefvec.diagnostics.gains import hypothesis_record
 from prefvec.metrics.trait import UNITS
 from prefvec.paths import cell_file
 from prefvec.profile import Settings
@@ -120,7 +121,11 @@ found = {
 }
 pd.DataFrame(
     {
-        kind: {k: plain(v) if hasattr(v, "low") else v for k, v in gain._asdict().items()}
+        kind: {
+            k: plain(v) if hasattr(v, "low") else v
+            for k, v in gain._asdict().items()
+            if k != "conclusion"
+        }
         for kind, gain in found.items()
     }
 )
@@ -131,7 +136,7 @@ pd.DataFrame(
 # %%
 print(layers.RULE)
 for kind, gain in found.items():
-    print(f"{kind}: {gain.conclusion} ({gain.reason})")
+    print(f"{kind}: {gain.conclusion.verdict} ({gain.conclusion.reason})")
 
 # %% [markdown]
 # ## Rules for corresponding layers
@@ -147,37 +152,24 @@ run.table(shown.rules_table(compared, interval_text), "layer_rules", align="lrrr
 shown.rules_table(compared, plain)
 
 # %%
-record = {
-    "hypothesis": "C",
-    "statement": layers.STATEMENT,
-    "source": source,
-    "target": target,
-    "trait": study.trait.name,
-    "unit": unit,
-    "conclusion": {
-        "verdict": found["direct"].conclusion,
-        "reason": found["direct"].reason,
-        "rule": layers.RULE,
-    },
-    "measurements": {
-        "dose": site.dose,
-        "penalty": penalty,
-        "n_selection": len(study.splits["selection"]),
-        "n_evaluation": len(study.splits["evaluation"]),
-        "layers": {kind: gain.as_record() for kind, gain in found.items()},
-        "blocks_from_assumed": {
+path = run.hypothesis(
+    "c", study, hypothesis_record(
+        study, site, layers.STATEMENT, found["direct"].conclusion,
+        penalty=penalty,
+        n_selection=len(study.splits["selection"]),
+        n_evaluation=len(study.splits["evaluation"]),
+        layers=found,
+        blocks_from_assumed={
             kind: [b - a for a, b in zip(gain.assumed, gain.best, strict=True)]
             for kind, gain in found.items()
         },
-        "own_best_layer": best["oracle"][1],
-        "map": plain_records(cells),
-        "rules": plain_records(compared),
-        "cka": cka.to_dict("split"),
-        "cka_effect_correlation": likeness if likeness == likeness else None,
-    },
-    "split_hashes": study.split_hashes,
-}
-path = write_json(run.folder / cell_file("hypothesis_c", source, target, study.trait.name), record)
+        own_best_layer=best["oracle"][1],
+        map=cells,
+        rules=compared,
+        cka=cka.to_dict("split"),
+        cka_effect_correlation=likeness,
+    ),
+)  # fmt: skip
 path.name
 
 # %% [markdown]
@@ -265,7 +257,7 @@ described.round(2)
 for kind, gain in found.items():
     run.number(f"layers.gain.{kind}", gain.gain, digits=1)
     run.number(f"layers.loss.{kind}", gain.loss, digits=1)
-    run.number(f"layers.conclusion.{kind}", gain.conclusion)
+    run.number(f"layers.conclusion.{kind}", gain.conclusion.verdict)
     run.number(f"layers.best.{kind}.source", gain.best[0])
     run.number(f"layers.best.{kind}.target", gain.best[1])
 run.number("layers.best.own", best_layer)

@@ -9,7 +9,7 @@ from planted import LAYER, planted_study, planted_sweep, rotated_copy, scaled_co
 from prefvec.activations import Prompt, capture
 from prefvec.adapters import make_adapter
 from prefvec.diagnostics import basis, spaces
-from prefvec.diagnostics.gains import Outcome, effects_of
+from prefvec.diagnostics.gains import Conclusion, Outcome, effects_of, hypothesis_record
 from prefvec.errors import ConfigError
 from prefvec.report import diagnostic_figures as drawn
 from prefvec.report.run import Run
@@ -230,11 +230,15 @@ def test_stages_with_a_letter_have_files_of_their_own(tmp_path, monkeypatch, rot
     study.settings.source, study.settings.target, study.split_hashes = "org/a", "b", {}
     study.task = type("Task", (), {"name": "answer"})
     run = Run("05a_magnitude", "p")
-    path = run.hypothesis(
-        "a", study, {"share": Estimate(1.0, np.nan, 2.0), "kept": np.array([True])}
-    )
+    conclusion = Conclusion("rejected", "too little", "by its interval")
+    found = {"share": Estimate(1.0, np.nan, 2.0), "kept": np.array([True])}
+    record = hypothesis_record(study, SITE, "It is the scale.", conclusion, **found)
+    path = run.hypothesis("a", study, record)
     assert path.name == "hypothesis_a_org_a_to_b_verbosity.json"
-    assert read_json(path)["share"] == [1.0, None, 2.0] and read_json(path)["kept"] == [True]
+    saved = read_json(path)
+    assert saved["measurements"] == {"share": [1.0, None, 2.0], "kept": [True]}
+    assert saved["conclusion"] == conclusion._asdict() and saved["site"] == SITE._asdict()
+    assert saved["hypothesis"] == "A" and saved["unit"] and saved["statement"].startswith("It is")
     run.close(records=[])
     assert (tmp_path / "manifest_05a.json").exists() and (tmp_path / "results_05a.json").exists()
     assert plain_value({"a": (1, float("inf"))}) == {"a": [1, None]}

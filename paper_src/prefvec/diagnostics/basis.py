@@ -47,6 +47,9 @@ MAPS = ("procrustes", "ridge_concept", "cca")  # changes of basis, learned from 
 CONTROL = "shuffled_pairing"
 COMPARED = (*DIRECT, *LEARNED, CONTROL)  # the same vector, carried in different ways
 COSINES = ("cosine", "whitened", "trimmed")
+STATEMENT = (
+    "Direct transfer loses effect because the target writes the same direction in another basis."
+)
 RULE = (
     "All directions at the site and dose of the cell, on the evaluation split. A direction works if its "
     "gain over random directions of the same length has a 95 % interval above 0, is at least "

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 
 from prefvec.effects import RANDOM_NAME
+from prefvec.metrics.trait import UNITS
 from prefvec.stats import RESAMPLES, Estimate
 from prefvec.study import Study
 from prefvec.transfer.sites import MAX_COLLAPSE
-from prefvec.transfer.sweep import UNSTEERED
+from prefvec.transfer.sweep import UNSTEERED, Site
 
 WORKS = (
     0.5  # a direction "works" if it does at least this share of what the target's own vector does
@@ -25,6 +26,17 @@ class Conclusion(NamedTuple):
     verdict: Literal["supported", "rejected", "undecided"]
     reason: str
     rule: str
+
+
+def hypothesis_record(
+    study: Study, site: Site, statement: str, conclusion: Conclusion, **measurements
+) -> dict:
+    """What a hypothesis file says beside the pair and the splits: the statement that is put to the test,
+    the unit of effects, the site, the conclusion, and what was measured."""
+    return {
+        "statement": statement, "unit": UNITS[study.trait.measure], "site": site,
+        "conclusion": conclusion, "measurements": measurements,
+    }  # fmt: skip
 
 
 class Gain(NamedTuple):

@@ -11,6 +11,7 @@ from prefvec.activations import Prompt, capture_sites
 from prefvec.activations import Site as Place
 from prefvec.adapters import Ridge
 from prefvec.adapters.direct import zero_padded
+from prefvec.diagnostics.gains import Conclusion
 from prefvec.models.load import LoadedModel
 from prefvec.stats import Estimate, mean_ci
 from prefvec.study import Study
@@ -203,7 +204,7 @@ def confirm(
     return sweep(study, study.target, conditions, "evaluation")
 
 
-class Gain(NamedTuple):
+class LayerGain(NamedTuple):
     """What other layers would give a kind of transfer, in the score's unit, and what follows."""
 
     assumed: Pair
@@ -213,12 +214,7 @@ class Gain(NamedTuple):
     gain: Estimate
     loss: Estimate
     excess: Estimate
-    conclusion: str
-    reason: str
-
-    def as_record(self) -> dict:
-        """Plain values for a results file."""
-        return {k: v.as_json() if isinstance(v, Estimate) else v for k, v in self._asdict().items()}
+    conclusion: Conclusion
 
 
 def layer_gain(
@@ -227,7 +223,7 @@ def layer_gain(
     assumed: Pair,
     best: Pair,
     seed: int = 0,
-) -> Gain:
+) -> LayerGain:
     """Hypothesis C for one method from evaluation effects (`paired_effects` of `confirm`), by `RULE`."""
 
     def effect(pair: Pair) -> np.ndarray:
@@ -237,9 +233,9 @@ def layer_gain(
     gain = gain - specific(effects, effect(assumed), assumed[1])
     loss = effects[ORACLE, assumed[1]] - effect(assumed)
     estimates = [mean_ci(x, seed) for x in (gain, loss, gain - MAIN_SHARE * loss)]
-    return Gain(
+    return LayerGain(
         assumed, best, mean_ci(effect(assumed), seed), mean_ci(effect(best), seed), *estimates,
-        *conclude(*estimates),
+        conclude(*estimates),
     )  # fmt: skip
 
 
@@ -251,16 +247,18 @@ def specific(
     return effect - np.mean(noise, axis=0)
 
 
-def conclude(gain: Estimate, loss: Estimate, excess: Estimate) -> tuple[str, str]:
-    """(supported, rejected or undecided; why) by `RULE`."""
+def conclude(gain: Estimate, loss: Estimate, excess: Estimate) -> Conclusion:
+    """The verdict of `RULE`."""
     if not loss.low > 0:
-        return "undecided", "no effect is lost at the assumed layers beyond doubt"
+        return Conclusion("undecided", "no effect is lost at the assumed layers beyond doubt", RULE)
     if excess.low > 0:
-        return "supported", "other layers give back most of the lost effect"
+        return Conclusion("supported", "other layers give back most of the lost effect", RULE)
     if excess.high < 0:
-        return "rejected", "other layers give back less than half of the lost effect"
+        reason = "other layers give back less than half of the lost effect"
+        return Conclusion("rejected", reason, RULE)
     share = f"{gain.value / loss.value:.2f}"
-    return "undecided", f"other layers give back {share} of the lost effect: too uncertain"
+    reason = f"other layers give back {share} of the lost effect: too uncertain"
+    return Conclusion("undecided", reason, RULE)
 
 
 def rules_frame(

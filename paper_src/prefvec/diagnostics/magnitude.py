@@ -35,6 +35,9 @@ DIRECT = ("zero_pad", "zero_pad_trimmed", "random_projection")  # the candidates
 SWEEP_RANDOM = (
     2  # random directions at each scale of the sweep; all of them on the evaluation split
 )
+STATEMENT = (
+    "Direct transfer loses effect because the right direction is written at the wrong scale."
+)
 RULE = (
     "The direct direction (zero-padding, the same without outlier dimensions, random projection) and "
     "its scale are chosen on the selection split: the largest effect above random directions of the "
