@@ -5,9 +5,10 @@ computed anew and compared with what was saved.
 """
 
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,7 +18,7 @@ from tqdm.auto import tqdm
 
 from prefvec import notebooks
 from prefvec.errors import ReportError
-from prefvec.paths import FIGURES, ROOT
+from prefvec.paths import FIGURES, ROOT, TEX, pair_name, slug
 from prefvec.report import figures
 from prefvec.report.compare import EXACT, compare
 from prefvec.report.figure_data import FOLDER, drawn_again
@@ -58,22 +59,32 @@ def redraw(results: Path, target: Path | None = None, workers: int = 0) -> list[
     target: `figures/<name of the folder>` if None. Raises ReportError for damaged figure data.
     """
     results = Path(results).absolute()
-    with _drawing(results, target or FIGURES / results.name, workers) as finish:
-        return finish()
+    with _drawing(results, target or FIGURES / results.name, workers) as drawn:
+        return drawn()
 
 
 @contextmanager
-def _drawing(results: Path, target: Path, workers: int = 0) -> Iterator[Callable[[], list[Path]]]:
-    """Draw in processes of their own while the caller works; gives what waits for the files."""
-    files = figure_files(results)
-    jobs = [(path, target / path.parent.parent.relative_to(results)) for path in files]
-    workers = min(workers or os.cpu_count() or 1, len(jobs))
+def _drawing(
+    results: Path, target: Path, workers: int = 0, first: Collection[Path] = ()
+) -> Iterator[Callable[..., list[Path]]]:
+    """Draw in processes of their own while the caller works, from the data files `first` before the
+    others. Gives a function that waits for the figures, of some data files or all, and gives their files."""
+    files = sorted(figure_files(results), key=lambda path: path not in first)
+    folders = [target / path.parent.parent.relative_to(results) for path in files]
+    workers = min(workers or os.cpu_count() or 1, len(files))
     # Fresh processes: a fork of one that has loaded torch may hang in its threads.
     pool = ProcessPoolExecutor(workers, get_context("spawn"), figures.use_style)
+    jobs = {
+        pool.submit(_draw, path, folder): path for path, folder in zip(files, folders, strict=True)
+    }
+
+    def drawn(some: Collection[Path] | None = None) -> list[Path]:
+        wanted = [job for job, path in jobs.items() if some is None or path in some]
+        bar = tqdm(as_completed(wanted), total=len(wanted), desc="figures", disable=None)
+        return [job.result() for job in bar]
+
     try:
-        chunk = max(1, min(8, len(jobs) // workers))
-        drawn = pool.map(_draw, *zip(*jobs, strict=True), chunksize=chunk)
-        yield lambda: list(tqdm(drawn, total=len(jobs), desc="figures", disable=None))
+        yield drawn
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -100,19 +111,30 @@ def replay(results: Path, pdf: bool = True) -> Replayed:
     saved = set(drawn.rglob("*.pdf"))
     given = {"profile": results.name, **{k: study[k] for k in PARAMETERS}}
     output = AREA / "notebooks" / f"{PAPER}.ipynb"
-    with _drawing(results, drawn) as finish:
+    printed = _printed(results, study["pairs"][0], study["traits"][0])
+    with _drawing(results, drawn, first=printed) as figures_drawn:
         with notebooks.results_in(AREA / "results", AREA / "figures"):
             notebooks.execute(notebooks.find_notebook(PAPER), given, output)
-        fresh = finish()
-    kept = len(saved - set(fresh))
-    found = compare(results, copy)
-    if pdf:
-        from prefvec.pipeline import build_pdf
+        found = compare(results, copy)
+        if pdf:
+            from prefvec.pipeline import build_pdf
 
-        build_pdf()
+            figures_drawn(printed)
+            build_pdf()
+        fresh = figures_drawn()
+    kept = len(saved - set(fresh))
     write_index(copy, drawn)  # with the PDF
     same = int((found.numbers.status == EXACT).sum())
     return Replayed(len(fresh), kept, len(found.numbers), same, found.changed, AREA)
+
+
+def _printed(results: Path, pair: Sequence[str], trait: str) -> set[Path]:
+    """Data of the figures that the paper prints: over all cells, and of its main pair and trait."""
+    texts = [path.read_text(encoding="utf-8") for path in (TEX / "sections").glob("*.tex")]
+    names = {name for text in texts for name in re.findall(r"\\includegraphics[^{]*{(\w+)}", text)}
+    cell = results / pair_name(*pair)
+    roots = (results, cell, cell / trait, results / slug(pair[0]) / trait)
+    return {root / FOLDER / f"{name}.json" for root in roots for name in names}
 
 
 def _draw(path: Path, folder: Path) -> Path:
