@@ -71,6 +71,27 @@ def test_a_figure_is_drawn_again_byte_for_byte(tmp_path):
     assert (tmp_path / "first.pdf").read_bytes() != (tmp_path / "third.pdf").read_bytes()
 
 
+def test_a_pdf_embeds_its_fonts_without_their_tables_for_layout(tmp_path, monkeypatch):
+    """matplotlib leaves no choice here, so the list of tables that fontTools drops is changed."""
+    from fontTools import subset
+
+    seen, whole = [], subset.Subsetter.subset
+
+    def watched(self, font):
+        whole(self, font)
+        seen.append(set(font.keys()))
+
+    monkeypatch.setattr(subset.Subsetter, "subset", watched)
+    figures.use_style()
+    figures.use_style()
+    assert subset.Options().drop_tables.count("GSUB") == 1
+    figures.save(figures.dose_response(TABLE, "tokens", "title"), tmp_path, "d")
+    plt.close("all")
+    assert seen
+    for tables in seen:
+        assert {"glyf", "loca", "head"} <= tables and not tables & set(figures.LAYOUT_TABLES)
+
+
 def test_a_picture_is_drawn_again_only_where_its_figure_is_another(tmp_path):
     figures.use_style()
     path = write_figure_data(
