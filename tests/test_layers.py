@@ -25,7 +25,7 @@ from prefvec.diagnostics.layers import (
 )
 from prefvec.paths import cell_file
 from prefvec.report import layer_figures
-from prefvec.report.views import plain
+from prefvec.report.views import plain, plain_value
 from prefvec.stats import mean_ci
 from prefvec.transfer.sweep import Site
 
@@ -123,6 +123,7 @@ def test_the_gain_of_the_planted_layer_is_confirmed_and_only_where_there_is_one(
     direct = layer_gain(effects, "zero_pad", (5, 10), best["zero_pad"])
     assert direct.gain.value == pytest.approx(30) and direct.loss.value == pytest.approx(30)
     assert direct.conclusion.verdict == "supported"
+    assert plain_value(direct)["gain"] == pytest.approx([30, 30, 30])
     good = layer_gain(effects, "ridge_concept", (5, 10), best["ridge_concept"])
     assert good.loss.value == 0 and good.conclusion.verdict == "undecided"
     assert "no effect is lost" in good.conclusion.reason
