@@ -42,7 +42,8 @@ usage: ./run_all.sh [options]
   --trait NAME             a built-in trait or a trait file
   --num-pairs N            evaluation questions per cell
   --intervention-layer N   source layer (default: chosen on the selection split)
-  --dtype NAME             float32, bfloat16 or float16 (default: the faster one here)
+  --dtype NAME             float32, bfloat16 or float16 (default: float32 for paper, else the faster
+                           one here)
   --cores N                processor cores for the pipeline (default: all)
   --validate               sources alone: find each vector (notebook 01), does it steer its own
                            model (02)? without a target and without LaTeX

@@ -10,12 +10,12 @@ from conftest import random_ids, tiny_model
 from planted import LAYER, planted_study, planted_sweep, rotated_copy, scaled_copy
 from prefvec.activations import Prompt, capture
 from prefvec.diagnostics import magnitude, outliers
-from prefvec.diagnostics.gains import Outcome, effects_of, gain_over_random, random_effects
+from prefvec.diagnostics.gains import Outcome, effects_of, random_effects
 from prefvec.errors import ConfigError
 from prefvec.metrics.coherence import distinct_bigrams, is_collapsed
 from prefvec.profile import Settings
 from prefvec.report import diagnostic_figures as drawn
-from prefvec.stats import Estimate, transfer_efficiency
+from prefvec.stats import RESAMPLES, Estimate, gain_over_random
 from prefvec.transfer import ORACLE, UNSCALED, Site
 
 SITE = Site(LAYER, LAYER, 1.0)
@@ -126,14 +126,32 @@ def test_the_verdict_follows_its_rule(best, unscaled, own, verdict):
     assert conclusion.verdict == verdict and conclusion.rule == magnitude.RULE
 
 
-def test_at_one_dose_the_share_is_the_transfer_efficiency():
+def test_gain_and_share_agree_with_resampling_one_by_one():
+    """Each at a dose of its own: prompts are drawn for all at once, and random directions for both doses."""
     generator = np.random.default_rng(1)
-    random, own = generator.normal(size=(3, 20)), generator.normal(10, 2, 20)
-    method = generator.normal(6, 2, 20)
-    found = gain_over_random(method, random, own, random, seed=4)
-    assert found.share == pytest.approx(transfer_efficiency(method, random, own, seed=4))
-    assert found.gain.value == pytest.approx(method.mean() - random.mean())
-    nothing = gain_over_random(method, random, random[0], random)
+    random, own_random = generator.normal(size=(3, 20)), generator.normal(2, 1, size=(3, 20))
+    method, own = generator.normal(6, 2, 20), generator.normal(10, 2, 20)
+    found = gain_over_random(method, random, own, own_random, seed=4)
+    draw = np.random.default_rng(4)
+    prompts, directions = (draw.integers(n, size=(RESAMPLES, n)) for n in (20, 3))
+    gains = [
+        (
+            method[p].mean() - random[np.ix_(d, p)].mean(),
+            own[p].mean() - own_random[np.ix_(d, p)].mean(),
+        )
+        for p, d in zip(prompts, directions, strict=True)
+    ]
+    for estimate, value, draws in (
+        (found.gain, method.mean() - random.mean(), [g for g, _ in gains]),
+        (found.own, own.mean() - own_random.mean(), [o for _, o in gains]),
+        (found.share, (method.mean() - random.mean()) / (own.mean() - own_random.mean()), [g / o for g, o in gains]),
+    ):  # fmt: skip
+        assert estimate == pytest.approx((value, *np.percentile(draws, [2.5, 97.5])), rel=1e-3)
+
+
+def test_without_an_own_effect_there_is_no_share():
+    random = np.random.default_rng(1).normal(size=(3, 20))
+    nothing = gain_over_random(np.full(20, 6.0), random, random[0], random)
     assert np.isnan(nothing.share.value) and nothing.gain.low > 0
 
 

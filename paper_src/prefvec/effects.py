@@ -10,7 +10,7 @@ import pandas as pd
 from prefvec.metrics import content
 from prefvec.metrics.coherence import perplexity
 from prefvec.metrics.length import direction_score
-from prefvec.stats import Estimate, difference, mean_ci, transfer_efficiency
+from prefvec.stats import UNKNOWN, Estimate, difference, mean_ci, transfer_efficiency
 from prefvec.study import Study
 from prefvec.transfer import LEARNED, ORACLE, UNSTEERED, Site
 
@@ -48,7 +48,7 @@ def summarise(study: Study, table: pd.DataFrame, split: str = "evaluation") -> p
     for (method, dose), cell in cells.items():
         towards = sign if dose == 0 else int(np.sign(dose))
         effect = _filled(towards * (cell.score - base.score))
-        te = Estimate(np.nan, np.nan, np.nan)
+        te = UNKNOWN
         if (ORACLE, dose) in cells and (RANDOM, dose) in cells and dose * sign > 0:
             own = _filled(towards * (cells[ORACLE, dose].score - base.score))
             noise = [
@@ -90,7 +90,7 @@ def matched_efficiency(
     noise = [effect(name) for name in doses if RANDOM_NAME.fullmatch(name)]
     found, own = effect(method), effect(ORACLE)
     if found is None or own is None or not noise or any(x is None for x in noise):
-        return Estimate(np.nan, np.nan, np.nan)
+        return UNKNOWN
     return transfer_efficiency(found, np.stack(noise), own, study.settings.seed)
 
 

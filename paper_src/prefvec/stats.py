@@ -31,6 +31,9 @@ class Estimate(NamedTuple):
         return cls(*(np.nan if v is None else float(v) for v in values))
 
 
+UNKNOWN = Estimate(np.nan, np.nan, np.nan)
+
+
 def paired_bootstrap(
     samples: Sequence[np.ndarray],
     statistic: Callable[..., np.ndarray],
@@ -51,11 +54,15 @@ def paired_bootstrap(
             tuple(samples), statistic, paired=True, vectorized=True, n_resamples=resamples,
             confidence_level=level, method="percentile", rng=np.random.default_rng(seed),
         )  # fmt: skip
-    draws = result.bootstrap_distribution
+    return _percentile(value, result.bootstrap_distribution, level)
+
+
+def _percentile(value: float, draws: np.ndarray, level: float = 0.95) -> Estimate:
+    """A value with the percentile interval of its resamples."""
     draws = np.where(np.isnan(draws), -np.inf, draws)  # 0/0: count it against the claim
     tail = 100 * (1 - level) / 2
     low, high = np.percentile(draws, [tail, 100 - tail], method="inverted_cdf")
-    return Estimate(value, float(low), float(high))
+    return Estimate(float(value), float(low), float(high))
 
 
 def mean_ci(values: np.ndarray, seed: int = 0) -> Estimate:
@@ -63,36 +70,54 @@ def mean_ci(values: np.ndarray, seed: int = 0) -> Estimate:
     values = np.asarray(values, float)
     values = values[~np.isnan(values)]
     if not len(values):
-        return Estimate(np.nan, np.nan, np.nan)
+        return UNKNOWN
     return paired_bootstrap([values], np.mean, seed)
+
+
+class Gain(NamedTuple):
+    """Mean effect of a direction minus that of random directions of its length: of the direction itself,
+    of the target's own vector, and the first over the second (NaN where the own vector has none)."""
+
+    gain: Estimate
+    own: Estimate
+    share: Estimate
 
 
 def transfer_efficiency(
     method: np.ndarray, random: np.ndarray, oracle: np.ndarray, seed: int = 0
 ) -> Estimate:
-    """(method − random) / (oracle − random) of mean effects: 0 as good as a random direction of the
-    same length, 1 as good as the target's own vector.
+    """(method − random) / (oracle − random) of mean effects at one dose: 0 as good as a random direction
+    of the same length, 1 as good as the target's own vector. Shapes, interval and NaN as
+    `gain_over_random`."""
+    return gain_over_random(method, random, oracle, random, seed).share
 
-    method, oracle: effects `[n]`, one a prompt; random: `[k, n]`, one row a random direction. The
-    interval resamples prompts, the same for all, and random directions: a few of them stand for
-    all. NaN when the oracle does not beat random by an interval above 0: without an effect to
-    transfer, its share has no meaning.
+
+def gain_over_random(
+    method: np.ndarray, random: np.ndarray, own: np.ndarray, own_random: np.ndarray, seed: int = 0
+) -> Gain:
+    """Gains of a direction and of the target's own vector, each at a dose of its own.
+
+    method, own: effects `[n]`, one a prompt; random, own_random: `[k, n]`, one row a random direction,
+    the same k at either dose. Intervals (95 %) resample prompts, the same for all, and random
+    directions: a few of them stand for all. The share is NaN unless the own vector's gain has an
+    interval above 0: without an effect to transfer, its share has no meaning.
     """
-    random = np.atleast_2d(random)
+    random, own_random = np.atleast_2d(random), np.atleast_2d(own_random)
     generator = np.random.default_rng(seed)
     prompts = generator.integers(len(method), size=(RESAMPLES, len(method)))
     directions = generator.integers(len(random), size=(RESAMPLES, len(random)))
-    noise = random[directions].mean(axis=1)  # [resamples, n]
-    noise = np.take_along_axis(noise, prompts, axis=1).mean(axis=1)
-    own, found = oracle[prompts].mean(axis=1), method[prompts].mean(axis=1)
-    if not np.percentile(own - noise, 2.5) > 0:
-        return Estimate(np.nan, np.nan, np.nan)
+
+    def draws(effect: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        level = np.take_along_axis(noise[directions].mean(axis=1), prompts, axis=1).mean(axis=1)
+        return effect[prompts].mean(axis=1) - level
+
+    drawn, drawn_own = draws(method, random), draws(own, own_random)
+    value, value_own = method.mean() - random.mean(), own.mean() - own_random.mean()
+    gain, gain_own = _percentile(value, drawn), _percentile(value_own, drawn_own)
+    if not gain_own.low > 0:
+        return Gain(gain, gain_own, UNKNOWN)
     with np.errstate(divide="ignore", invalid="ignore"):
-        draws = (found - noise) / (own - noise)
-    draws = np.where(np.isnan(draws), -np.inf, draws)  # 0/0: count it against the claim
-    low, high = np.percentile(draws, [2.5, 97.5], method="inverted_cdf")
-    value = (method.mean() - random.mean()) / (oracle.mean() - random.mean())
-    return Estimate(float(value), float(low), float(high))
+        return Gain(gain, gain_own, _percentile(value / value_own, drawn / drawn_own))
 
 
 def paired_auc(positive: np.ndarray, negative: np.ndarray, seed: int = 0) -> Estimate:

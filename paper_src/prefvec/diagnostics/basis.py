@@ -12,13 +12,11 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from prefvec.diagnostics.gains import (
-    UNKNOWN,
     WORKS,
     Conclusion,
     Effects,
     Outcome,
     effects_of,
-    gain_over_random,
     in_words,
     random_effects,
 )
@@ -35,7 +33,7 @@ from prefvec.diagnostics.spaces import (
     share_of_length,
     shared_directions,
 )
-from prefvec.stats import RESAMPLES, Estimate, difference
+from prefvec.stats import RESAMPLES, UNKNOWN, Estimate, difference, gain_over_random
 from prefvec.study import Study
 from prefvec.transfer.methods import DIRECT, LEARNED
 from prefvec.transfer.sites import MAX_COLLAPSE

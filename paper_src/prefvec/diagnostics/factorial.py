@@ -24,7 +24,7 @@ import pandas as pd
 
 from prefvec.adapters.direct import zero_padded
 from prefvec.diagnostics.layers import paired_effects
-from prefvec.stats import Estimate, mean_ci, paired_bootstrap
+from prefvec.stats import UNKNOWN, Estimate, mean_ci, paired_bootstrap
 from prefvec.study import Study
 from prefvec.transfer.methods import references_of, with_length
 from prefvec.transfer.sweep import UNSTEERED, Site, sweep
@@ -33,7 +33,6 @@ FACTORS = ("norm", "direction", "layer")
 Cell = tuple[int, int, int]  # 1 where a factor is the oracle's, in the order of FACTORS
 CELLS: tuple[Cell, ...] = tuple(product((0, 1), repeat=len(FACTORS)))
 DIRECT_CELL, ORACLE_CELL = CELLS[0], CELLS[-1]
-UNKNOWN = Estimate(np.nan, np.nan, np.nan)
 RULE = (
     "Shapley values over the 2³ swaps, divided by the loss (all swapped in minus none), on the evaluation "
     "split; an answer that collapses counts as no effect; intervals resample questions. Undefined where the 95 % interval of the loss reaches 0."

@@ -17,14 +17,13 @@ from prefvec.diagnostics.gains import (
     Effects,
     Outcome,
     effects_of,
-    gain_over_random,
     in_words,
     random_effects,
 )
 from prefvec.diagnostics.outliers import held_by, outlier_dimensions, without
 from prefvec.effects import RANDOM_NAME
 from prefvec.metrics.coherence import distinct_bigrams
-from prefvec.stats import difference, mean_ci
+from prefvec.stats import difference, gain_over_random, mean_ci
 from prefvec.study import Study
 from prefvec.transfer.methods import UNSCALED, MapFits, reference_directions, with_length
 from prefvec.transfer.sites import MAX_COLLAPSE

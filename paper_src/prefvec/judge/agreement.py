@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 from prefvec.judge.judging import Judge, judged
 from prefvec.judge.rubrics import Rubric, load_rubric
 from prefvec.metrics.gold import GoldPair
-from prefvec.stats import Estimate, paired_auc, paired_bootstrap
+from prefvec.stats import UNKNOWN, Estimate, paired_auc, paired_bootstrap
 
 COHERENCE = "coherence"
 # Fixed before any judge was looked at.
@@ -61,7 +61,7 @@ def rank_correlation(a: np.ndarray, b: np.ndarray, seed: int = 0) -> Estimate:
     there = ~(np.isnan(a) | np.isnan(b))
     a, b = a[there], b[there]
     if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return Estimate(np.nan, np.nan, np.nan)
+        return UNKNOWN
     return paired_bootstrap([a, b], _spearman, seed)
 
 
@@ -132,8 +132,7 @@ def fitness(gold: pd.DataFrame, seed: int = 0) -> Fitness:
 
 def unmeasured(rubric: Rubric) -> Fitness:
     """A judge of unknown quality, for want of labelled texts: unfit."""
-    unknown = Estimate(np.nan, np.nan, np.nan)
-    return Fitness(rubric.name, 0, unknown, unknown, unknown, 0.0)
+    return Fitness(rubric.name, 0, UNKNOWN, UNKNOWN, UNKNOWN, 0.0)
 
 
 def coherence_rubric() -> Rubric:

@@ -15,7 +15,7 @@ from prefvec.judge.judging import Judge, judged
 from prefvec.judge.rubrics import Rubric
 from prefvec.judge.scores import five_point
 from prefvec.metrics.content import embedding_cosine
-from prefvec.stats import Estimate, mean_ci
+from prefvec.stats import UNKNOWN, Estimate, mean_ci
 from prefvec.transfer import UNSTEERED
 from prefvec.transfer.saved import Cell
 
@@ -100,4 +100,4 @@ def with_automatic(table: pd.DataFrame, seed: int = 0) -> dict[str, Estimate]:
 def claimed(estimate: Estimate, *fits: Fitness) -> Estimate:
     """The estimate if every judge behind it is fit, else one that is undefined: a score of an unfit
     judge is used for no claim."""
-    return estimate if all(f.fit for f in fits) else Estimate(np.nan, np.nan, np.nan)
+    return estimate if all(f.fit for f in fits) else UNKNOWN

@@ -11,7 +11,7 @@ from prefvec.errors import ReportError, TraitError
 from prefvec.metrics.trait import UNITS
 from prefvec.models.registry import resolve
 from prefvec.paths import RESULTS, pair_name, slug
-from prefvec.stats import Estimate
+from prefvec.stats import UNKNOWN, Estimate
 from prefvec.store import read_json
 from prefvec.traits import load_trait
 from prefvec.transfer.methods import DIRECT, LEARNED
@@ -25,7 +25,6 @@ NO_EFFECT = "the own vector does not beat random directions"
 BOUND = (
     1.5  # an efficiency beyond ± this counts as this: a ratio with a small denominator has no limit
 )
-UNKNOWN = Estimate(np.nan, np.nan, np.nan)
 
 
 class Gathered(NamedTuple):

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from prefvec.report.cells import Gathered, arrow, bounded, own_vector, pair_folder, short
-from prefvec.stats import Estimate, mean_ci
+from prefvec.stats import UNKNOWN, Estimate, mean_ci
 from prefvec.store import read_json
 
 PREDICTORS = {
@@ -28,7 +28,6 @@ PREDICTORS = {
 }
 PENALTY = 1.0  # of the ridge regression on standardised predictors, set before it was run
 MIN_CELLS = 8
-NOTHING = Estimate(np.nan, np.nan, np.nan)
 
 
 class Prediction(NamedTuple):
@@ -82,7 +81,7 @@ def predict(study: Gathered, cells: pd.DataFrame, method: str, seed: int = 0) ->
         [frozenset(p) for p in zip(rows.source, rows.target, strict=True)], dtype=object
     )
     if len(rows) < MIN_CELLS or group.nunique() < 2:
-        return Prediction(rows, {"trait": NOTHING, "all": NOTHING}, NOTHING, np.nan, "undecided")
+        return Prediction(rows, {"trait": UNKNOWN, "all": UNKNOWN}, UNKNOWN, np.nan, "undecided")
     rows[["trait_mean", "foretold"]] = np.nan
     for left_out in group.unique():
         test = (group == left_out).to_numpy()

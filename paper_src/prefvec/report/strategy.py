@@ -8,7 +8,7 @@ import pandas as pd
 from prefvec.models.architecture import recommended_strategy
 from prefvec.report.cells import RESULTS, SCALED, Gathered, bounded, why
 from prefvec.report.verdicts import Record, succeeded
-from prefvec.stats import Estimate, mean_ci
+from prefvec.stats import UNKNOWN, Estimate, mean_ci
 from prefvec.store import read_json
 from prefvec.transfer.methods import DIRECT, LEARNED
 
@@ -82,7 +82,7 @@ def protocol(cells: pd.DataFrame) -> Protocol:
                 {
                     "step": step,
                     "method": methods[0],
-                    "mean": Estimate(np.nan, np.nan, np.nan),
+                    "mean": UNKNOWN,
                     "n": 0,
                     "first_success": 0,
                     "missing": "the method was not run",

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 import pandas as pd
 
-from prefvec.report.cells import CONTROL, NO_EFFECT, UNKNOWN, Gathered, bounded, own_vector, why
+from prefvec.report.cells import CONTROL, NO_EFFECT, Gathered, bounded, own_vector, why
 from prefvec.report.figures import label
 from prefvec.report.views import plain_value
-from prefvec.stats import Estimate, mean_ci
+from prefvec.stats import UNKNOWN, Estimate, mean_ci
 from prefvec.transfer.methods import DIRECT, LEARNED
 
 CONTROL_MARGIN = 0.2  # a success beats the map fitted on shuffled pairs by more than this

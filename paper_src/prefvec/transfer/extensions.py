@@ -8,7 +8,7 @@ import pandas as pd
 from prefvec.adapters import Ridge
 from prefvec.generation import Generation, Request, generate
 from prefvec.metrics.coherence import is_collapsed
-from prefvec.stats import Estimate, mean_ci, transfer_efficiency
+from prefvec.stats import UNKNOWN, Estimate, mean_ci, transfer_efficiency
 from prefvec.steering import Steer
 from prefvec.study import Alignment, Study
 from prefvec.traits import Trait, load_styles
@@ -255,13 +255,12 @@ def symmetry(profile: str, source: str, target: str, traits: Sequence[str]) -> p
     """Efficiency of the ridge map there and back, and the difference, by trait; NaN and `back_ran` False
     where the reverse pair has not been run. Two models answer, so the two efficiencies are taken to be
     independent."""
-    nan = Estimate(np.nan, np.nan, np.nan)
     rows = []
     for trait in traits:
-        there = efficiency_of(profile, source, target, trait) or nan
+        there = efficiency_of(profile, source, target, trait) or UNKNOWN
         back = efficiency_of(profile, target, source, trait)
-        gap = estimate_difference(there, back) if back else nan
-        rows.append((trait, there, back or nan, gap, abs(gap.value), back is not None))
+        gap = estimate_difference(there, back) if back else UNKNOWN
+        rows.append((trait, there, back or UNKNOWN, gap, abs(gap.value), back is not None))
     columns = ["trait", "there", "back", "difference", "absolute", "back_ran"]
     return pd.DataFrame(rows, columns=columns)
 

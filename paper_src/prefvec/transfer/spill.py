@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from prefvec.stats import Estimate, mean_ci, paired_bootstrap
+from prefvec.stats import UNKNOWN, Estimate, mean_ci, paired_bootstrap
 from prefvec.study import Study
 from prefvec.transfer.saved import Cell
 from prefvec.transfer.sweep import ORACLE, UNSTEERED
@@ -40,7 +40,8 @@ def spill_effects(scores: pd.DataFrame, signs: Mapping[str, int]) -> Effects:
     """Standardised paired effects, one a prompt, by (method, vector's trait, measured trait).
 
     Change against the unsteered answer, towards the pole that the study steers the *measured* trait
-    to (`signs`), in units of one yardstick a column (`yardsticks`). An answer without a score counts as no effect; where the yardstick is 0, NaN.
+    to (`signs`), in units of one yardstick a column (`yardsticks`). An answer without a score counts as
+    no effect; where the yardstick is 0, NaN.
     """
     spreads = yardsticks(scores)
     by_cell = {
@@ -99,7 +100,7 @@ def _over_matrix(effects: Effects, method: str, combine, seed: int) -> Estimate:
     own = [v for (vector, measured), v in chosen.items() if vector == measured]
     off = [v for (vector, measured), v in chosen.items() if vector != measured]
     if not off:
-        return Estimate(np.nan, np.nan, np.nan)
+        return UNKNOWN
 
     def statistic(*samples: np.ndarray, axis: int = -1) -> np.ndarray:
         means = [s.mean(axis=axis) for s in samples]
