@@ -5,14 +5,16 @@ import copy
 import pytest
 import torch
 
-from prefvec.models.linear import pack_linear_layers, packing_pays
+from prefvec.models import linear
+from prefvec.models.linear import available_packings, fastest_packing, pack_linear_layers
 
-needs_mkl = pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="torch without MKL")
+PACKINGS = available_packings(torch.float32)
+each_packing = pytest.mark.parametrize("packing", PACKINGS)
 
 
-def packed(inputs: int, outputs: int, bias: bool = True) -> torch.nn.Sequential:
+def packed(packing: str, inputs: int, outputs: int, bias: bool = True) -> torch.nn.Sequential:
     model = torch.nn.Sequential(torch.nn.Linear(inputs, outputs, bias=bias)).requires_grad_(False)
-    pack_linear_layers(model)
+    pack_linear_layers(model, packing)
     return model
 
 
@@ -20,28 +22,28 @@ def plain(model: torch.nn.Sequential, x: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.linear(x, model[0].weight, model[0].bias)
 
 
-@needs_mkl
+@each_packing
 @pytest.mark.parametrize("rows", [1, 2, 7, 63, 64, 65, 200, 513])
 @pytest.mark.parametrize("shape", [(24, 40), (576, 193), (7, 1)])
 @pytest.mark.parametrize("bias", [True, False])
-def test_packed_layers_give_the_same_for_any_number_of_rows(rows, shape, bias):
-    model = packed(*shape, bias=bias)
+def test_packed_layers_give_the_same_for_any_number_of_rows(packing, rows, shape, bias):
+    model = packed(packing, *shape, bias=bias)
     for x in (torch.randn(1, rows, shape[0]), torch.randn(rows, 1, shape[0])):
         torch.testing.assert_close(model(x), plain(model, x), rtol=1e-4, atol=1e-5)
         assert model(x).shape == (*x.shape[:-1], shape[1])
 
 
-@needs_mkl
-def test_strided_input_and_inference_mode():
-    model = packed(24, 40)
+@each_packing
+def test_strided_input_and_inference_mode(packing):
+    model = packed(packing, 24, 40)
     x = torch.randn(24, 9).t()
     with torch.inference_mode():
         torch.testing.assert_close(model(x), plain(model, x), rtol=1e-4, atol=1e-5)
 
 
-@needs_mkl
-def test_a_weight_that_changes_is_packed_again():
-    model, x = packed(24, 40), torch.randn(5, 24)
+@each_packing
+def test_a_weight_that_changes_is_packed_again(packing):
+    model, x = packed(packing, 24, 40), torch.randn(5, 24)
     before = model(x)
     model[0].weight.mul_(2)
     torch.testing.assert_close(model(x), plain(model, x), rtol=1e-4, atol=1e-5)
@@ -50,8 +52,9 @@ def test_a_weight_that_changes_is_packed_again():
     torch.testing.assert_close(model(x), plain(model, x), rtol=1e-4, atol=1e-5)
 
 
-def test_gradients_and_other_types_take_the_usual_path():
-    model = packed(24, 40)
+@each_packing
+def test_gradients_and_other_types_take_the_usual_path(packing):
+    model = packed(packing, 24, 40)
     x = torch.randn(5, 24, requires_grad=True)
     model(x).sum().backward()
     torch.testing.assert_close(x.grad[0], model[0].weight.sum(0))
@@ -64,14 +67,14 @@ def test_only_plain_linear_layers_are_packed():
         pass
 
     model = torch.nn.Sequential(torch.nn.Linear(4, 4), Other(4, 4))
-    pack_linear_layers(model)
+    pack_linear_layers(model, PACKINGS[0])
     assert hasattr(model[0], "packed_weight")
     assert not hasattr(model[1], "packed_weight")
 
 
-@needs_mkl
-def test_a_copied_model_uses_its_own_weights():
-    model, x = packed(24, 40), torch.randn(5, 24)
+@each_packing
+def test_a_copied_model_uses_its_own_weights(packing):
+    model, x = packed(packing, 24, 40), torch.randn(5, 24)
     before = model(x)
     twin = copy.deepcopy(model)
     twin[0].weight.zero_()
@@ -79,5 +82,44 @@ def test_a_copied_model_uses_its_own_weights():
     torch.testing.assert_close(model(x), before)
 
 
-def test_whether_it_pays_is_measured():
-    assert packing_pays() in (True, False)
+def test_bfloat16_is_packed_for_onednn_alone():
+    assert "mkl" not in available_packings(torch.bfloat16)
+    if "onednn" not in available_packings(torch.bfloat16):
+        pytest.skip("torch without oneDNN")
+    model = packed("onednn", 24, 40).bfloat16()
+    x = torch.randn(5, 24).bfloat16()
+    torch.testing.assert_close(model(x), plain(model, x), rtol=2e-2, atol=2e-2)
+    assert model(x).dtype == torch.bfloat16
+    assert model(x.float().bfloat16().requires_grad_()).requires_grad  # the usual path
+
+
+def test_a_mixture_of_types_is_refused_as_without_packing():
+    model = packed(PACKINGS[0], 24, 40)
+    with pytest.raises(RuntimeError):
+        model(torch.randn(5, 24).bfloat16())
+
+
+def test_the_fastest_is_chosen_and_none_where_nothing_is_clearly_faster(monkeypatch):
+    seconds = {"none": 1.0, "mkl": 0.95, "onednn": 0.94}
+    monkeypatch.setattr(linear, "available_packings", lambda dtype: ("mkl", "onednn"))
+    monkeypatch.setattr(linear, "product_seconds", lambda dtype, packing, *_: seconds[packing])
+    assert fastest_packing(torch.float32) == "none"
+    seconds["mkl"] = 0.7
+    assert fastest_packing(torch.float32) == "mkl"
+    seconds["onednn"] = 0.5
+    assert fastest_packing(torch.float32) == "onednn"
+
+
+def test_a_packing_that_fails_here_is_not_chosen(monkeypatch):
+    def product_seconds(dtype, packing, *_):
+        if packing == "onednn":
+            raise RuntimeError("no such kernel")
+        return 1.0
+
+    monkeypatch.setattr(linear, "available_packings", lambda dtype: ("onednn",))
+    monkeypatch.setattr(linear, "product_seconds", product_seconds)
+    assert fastest_packing(torch.bfloat16) == "none"
+
+
+def test_what_is_measured_is_a_packing_of_this_machine():
+    assert fastest_packing(torch.float32, width=64) in ("none", *PACKINGS)

@@ -14,7 +14,7 @@ import torch
 
 from prefvec.errors import ConfigError, ModelError
 from prefvec.models.hooks import HookPoints, find_hook_points
-from prefvec.models.linear import pack_linear_layers, packing_pays
+from prefvec.models.linear import Packing, fastest_packing, pack_linear_layers, product_seconds
 from prefvec.models.materialise import fingerprint, materialise
 from prefvec.models.prompt import PromptFormat
 from prefvec.models.registry import ModelSpec, resolve
@@ -108,8 +108,8 @@ def load_model(name: str, device: str = "auto", dtype: str = "auto") -> LoadedMo
             f"{name}: transformers can't load it as a causal model: {str(error).splitlines()[0]}"
         ) from error
     model.to(place).eval().requires_grad_(False)
-    if place.type == "cpu" and kind == torch.float32 and _cpu_choice()["pack_weights"]:
-        pack_linear_layers(model)
+    if place.type == "cpu":
+        pack_linear_layers(model, _cpu_choice()["packing"].get(str(kind).split(".")[-1], "none"))
     return LoadedModel(
         spec=spec,
         model=model,
@@ -189,12 +189,13 @@ def _cpu_choice() -> dict:
     if path.exists():
         with suppress(ValueError):
             found = json.loads(path.read_text())
-            if {"dtype", "pack_weights"} <= set(found):
+            if {"dtype", "packing"} <= set(found):
                 return found
-    rates = {name: _gflops(DTYPES[name]) for name in ("float32", "bfloat16")}
+    packing = {name: fastest_packing(DTYPES[name]) for name in ("float32", "bfloat16")}
+    rates = {name: _gflops(DTYPES[name], chosen) for name, chosen in packing.items()}
     # bfloat16 costs precision, so it must be clearly faster to be chosen.
     choice = "bfloat16" if rates["bfloat16"] > 1.5 * rates["float32"] else "float32"
-    record = {"dtype": choice, "gflops_at_64_rows": rates, "pack_weights": packing_pays()}
+    record = {"dtype": choice, "gflops_at_64_rows": rates, "packing": packing}
     write_json(path, record)
     return record
 
@@ -210,13 +211,5 @@ def _cpu_name() -> str:
     )[:16]
 
 
-def _gflops(dtype: torch.dtype, rows: int = 64, width: int = 2048) -> float:
-    a = torch.randn(rows, width).to(dtype)
-    b = torch.randn(width, width).to(dtype)
-    a @ b
-    best = float("inf")
-    for _ in range(5):
-        started = time.perf_counter()
-        a @ b
-        best = min(best, time.perf_counter() - started)
-    return round(2 * rows * width * width / best / 1e9, 1)
+def _gflops(dtype: torch.dtype, packing: Packing, rows: int = 64, width: int = 2048) -> float:
+    return round(2 * rows * width**2 / product_seconds(dtype, packing, rows, width) / 1e9, 1)
