@@ -10,6 +10,7 @@ import pytest
 
 from conftest import tiny_model
 from prefvec import cli, notebooks
+from prefvec.errors import ConfigError
 from prefvec.generation import Request, generate
 from prefvec.paths import ROOT
 from prefvec.steering import Steer
@@ -287,6 +288,21 @@ def test_evaluate_runs_the_notebooks_there_and_reports_their_rows(
     status, out, _ = prefvec(*command)
     assert status == 0 and "layer 14 -> 8, chosen coefficient 2" in out
     assert any("zero-pad / truncate" in line and "0.50" in line for line in out.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("given", "dtype"),
+    [([], "float32"), (["--dtype", "bfloat16"], "bfloat16"), (["--profile", "smoke"], "auto")],
+)
+def test_evaluate_computes_in_the_arithmetic_of_its_profile(
+    prefvec, monkeypatch, tmp_path, given, dtype
+):
+    def execute(path, parameters, to):
+        raise ConfigError(parameters.get("dtype", "auto"))
+
+    monkeypatch.setattr("prefvec.notebooks.execute", execute)
+    command = replaced(EVALUATE, "--output", "out", "--profile", "paper", *given)
+    assert prefvec(*command)[2].startswith(f"error: {dtype}")
 
 
 def test_a_profile_can_stop_after_its_sources_are_validated(tmp_path):

@@ -33,8 +33,8 @@ def evaluate(
     ] = None,
     profile: Annotated[str, typer.Option(help="everything else: name or .yaml file")] = "quick",
     seed: Annotated[int, typer.Option(help="of random controls, folds and bootstrap")] = 0,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
+    device: Annotated[str | None, typer.Option(help="default: the profile's")] = None,
+    dtype: Annotated[str | None, typer.Option(help="default: the profile's")] = None,
     json_: options.AsJson = False,
 ) -> None:
     """Carry a trait's vector to another model: effect and efficiency by method.
@@ -64,11 +64,11 @@ def evaluate(
     path = options.writable(output, folder=not as_file)
     folder = options.writable(path.with_suffix(""), folder=True) if as_file else path
     for model in (source, target):
-        options.check_model(model, device, dtype)
+        options.check_model(model, device or "auto", dtype or "auto")
     names = [name.strip() for name in methods.split(",")] if methods is not None else None
     shown = _shown(names)
     given = {"source": source, "target": target, "trait": trait, "seed": seed}
-    given |= {"device": device, "dtype": dtype}
+    given |= {k: v for k, v in (("device", device), ("dtype", dtype)) if v}
     given |= {"doses": doses} if doses else {}
     given |= {"n_evaluation": num_prompts} if num_prompts else {}
     with options.only_results():
