@@ -7,7 +7,6 @@ prints a table and writes `results.json` after each work, so an interrupted run 
 import argparse
 import json
 import os
-import platform
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +15,8 @@ from contests import OURS, PEERS, WORK, contest, process, sweep_rows
 from environments import HERE
 from records import Record, against, as_table, best_ratio, judged, record
 
+from prefvec.machine import name as processor_name
+from prefvec.machine import units
 from prefvec.report.manifest import git_state
 from prefvec.store import write_json
 
@@ -215,24 +216,16 @@ def machine(task: dict, rows: list[dict]) -> dict:
 
     notes = [r["note"] for r in rows if r["contestant"] == OURS and "as the reference" in r["note"]]
     checked = notes[0].split(" texts")[0].split("; ")[-1] if notes else "not checked"
-    names = [x.split(":")[1].strip() for x in _cpuinfo() if x.startswith("model name")]
-    flags = next((x for x in _cpuinfo() if x.startswith("flags")), "")
-    wanted = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
     return {
         "git": git_state(),
-        "processor": names[0] if names else platform.machine(),
-        "units": [unit for unit in wanted if unit in flags.split()],
+        "processor": processor_name(),
+        "units": units(),
         "threads": task["threads"],
         "torch": torch.__version__,
         "auto_dtype": task["auto_dtype"],
         "model": MODEL,
         "equal_texts": checked,
     }
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ torch_kind() { if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/n
 
 environment_ready() { [ -x "$VENV/bin/python" ] && [ "$(cat "$VENV/.stamp" 2>/dev/null)" = "$(environment_stamp)" ]; }
 
-latex_ready() { command -v latexmk >/dev/null && kpsewhich siunitx.sty booktabs.sty fontspec.sty luaotfload.sty natbib.sty microtype.sty 2>/dev/null | awk 'END {exit NR != 6}'; }
+latex_ready() { command -v latexmk >/dev/null && kpsewhich siunitx.sty booktabs.sty fontspec.sty luaotfload.sty natbib.sty microtype.sty adjustbox.sty 2>/dev/null | awk 'END {exit NR != 7}'; }
 
 as_root() { # how to become root without a question: nothing, sudo, or not at all
   if [ "$(id -u)" = 0 ]; then echo env; elif sudo -n true 2>/dev/null; then echo "sudo -n env"; else return 1; fi

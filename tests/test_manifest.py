@@ -1,8 +1,11 @@
 """A manifest says what a result was made from: commit, and whether the sources differ from it."""
 
+import platform
 import subprocess
 
+from prefvec import machine
 from prefvec.report import manifest
+from prefvec.store import read_json
 
 
 def test_only_changed_sources_make_a_result_dirty(tmp_path, monkeypatch):
@@ -25,3 +28,14 @@ def test_only_changed_sources_make_a_result_dirty(tmp_path, monkeypatch):
     assert len(state["commit"]) == 40 and state["dirty"] is False
     (tmp_path / "code.py").write_text("2")
     assert manifest.git_state()["dirty"] is True
+
+
+def test_it_names_the_processor(tmp_path, monkeypatch):
+    """As the system tells it, and its architecture where it does not."""
+    said = "processor : 0\nmodel name : A Chip: 2\nflags : fpu avx2 avx512f x\nprocessor : 1\nmodel name : A Chip: 2\n"
+    monkeypatch.setattr(machine, "_lines", lambda: tuple(said.splitlines()))
+    record = read_json(manifest.write_manifest(tmp_path / "m.json", "01_extract"))
+    assert record["processor"] == "A Chip: 2 (avx2, avx512f)"
+    assert machine.identifying() == ["flags : fpu avx2 avx512f x", "model name : A Chip: 2"]
+    monkeypatch.setattr(machine, "_lines", lambda: ())
+    assert machine.processor() == platform.machine() and machine.identifying() == []

@@ -58,7 +58,7 @@ def test_the_paper_has_every_embedded_pair_and_every_trait():
 def test_the_library_floors_hold():
     """A module imports only from its own floor or those below."""
     floors = {
-        0: ("paths", "profile", "errors", "store", "progress"),
+        0: ("paths", "profile", "errors", "store", "progress", "machine"),
         1: ("models", "traits", "tasks", "stats"),
         2: ("batching", "cache", "abilities", "sampling", "activations", "steering"),
         3: ("prefill", "vectors", "generation"),

@@ -22,7 +22,16 @@ def found(tmp_path):
     more = few | {"n_evaluation": 40}
     models = {"m": {"fingerprint": "0123456789abcdef", "dtype": "float32", "device": "cpu"}}
     manifest(tmp_path / "a", "04_adapters", 3, settings=few, models=models)
-    manifest(tmp_path / "b", "04_adapters", 6, "b" * 40, True, settings=more, models=models)
+    manifest(
+        tmp_path / "b",
+        "04_adapters",
+        6,
+        "b" * 40,
+        True,
+        settings=more,
+        models=models,
+        processor="A Chip",
+    )
     manifest(tmp_path, "00_architectures", 1)
     manifest(tmp_path, "09_paper", 100)
     return manifests(tmp_path)
@@ -33,6 +42,7 @@ def test_the_checklist_says_what_differs_between_stages(found):
     assert said["Stages with uncommitted changes"] == "1 of 3"
     commits = said["Commits that computed the results"].split(", ")
     assert set(commits) == {"a" * 10, "b" * 10}
+    assert said["Processors, where noted"] == "A Chip"  # older manifests say nothing
     assert said["Models (fingerprint, type, device)"] == "m (0123456789, float32, cpu)"
     assert "evaluation 24, 40" in said["Questions of the splits (disjoint by hash)"]
 

@@ -26,7 +26,13 @@ def run_of(folder, values, dtype="float32"):
     }
     write_json(cell / "numbers_04.json", {"source": "notebooks/04_adapters", "numbers": numbers})
     models = {"a": {"dtype": dtype, "device": "cpu"}}
-    stage = {"stage": "04_adapters", "git": {"commit": "c" * 40}, "torch": "2", "threads": 2}
+    stage = {
+        "stage": "04_adapters",
+        "git": {"commit": "c" * 40},
+        "torch": "2",
+        "threads": 2,
+        "processor": "A Chip",
+    }
     write_json(cell / "manifest_04.json", stage | {"models": models})
     text = '{{"method": "oracle", "dose": 1.0, "question": "q", "text": "{}"}}\n'
     (cell / "generations_04.jsonl").write_text(text.format(dtype))
@@ -47,6 +53,7 @@ def test_a_run_on_record_says_what_it_was_and_how_far_numbers_moved(tmp_path):
     assert moved["arithmetic"] == ["bfloat16, cpu"] and moved["commits"] == ["c" * 10]
     assert moved["shifts"] == {"n": 2, "median": 1.25, "p95": pytest.approx(1.925), "max": 2.0}
     assert moved["numbers"][OUTSIDE] == 1 and moved["same_answers"] == 0
+    assert moved["against"] == "saved results" and moved["processors"] == ["A Chip"]
     assert found["twice"]["numbers"][EXACT] == 3 and found["twice"]["shifts"]["max"] == 0
     table = reproduction_table(list(found.values())).set_index("second run")
     assert table.loc["twice", "same answers"] == "100.0%"
@@ -54,6 +61,13 @@ def test_a_run_on_record_says_what_it_was_and_how_far_numbers_moved(tmp_path):
     assert reproduction_numbers(list(found.values())) == {
         "reproduced.runs": 2, "reproduced.numbers": 6, "reproduced.exact": 4, "reproduced.outside": 1
     }  # fmt: skip
+
+
+def test_two_further_runs_are_kept_beside_the_results_that_they_are_of(tmp_path):
+    saved, a, b = (run_of(tmp_path / name, [0.5]) for name in ("saved", "a", "b"))
+    kept = record(compare(a, b), a, b, "twice", into=saved)
+    assert kept.parent.parent == saved and recorded(a) == []
+    assert reproduction_table(recorded(saved))["held against"].to_list() == ["another run"]
 
 
 def test_nothing_on_record_and_numbers_without_intervals_have_no_shift(tmp_path):

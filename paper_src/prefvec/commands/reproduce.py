@@ -16,6 +16,7 @@ from prefvec.commands.profiles import (
     TraitName,
     chosen_profile,
 )
+from prefvec.errors import ConfigError
 from prefvec.paths import FIGURES, RESULTS, TEX
 
 Record = Annotated[
@@ -110,6 +111,9 @@ def compare(
     after: Annotated[Path, typer.Argument(help="results of another run of it")],
     as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
     record: Record = None,
+    into: Annotated[
+        Path | None, typer.Option(help="results that the record is kept beside (default: BEFORE)")
+    ] = None,
 ) -> None:
     """Compare two runs of a profile: which numbers, answers and verdicts are reproduced.
 
@@ -120,18 +124,20 @@ def compare(
 
     if record is not None:
         check_name(record)
+    if into is not None and not into.is_dir():
+        raise ConfigError(f"--into {into}: no such folder; give results, as data/results/paper")
     found = compared(before, after)
     print(json.dumps(found.as_record(), indent=1) if as_json else found.text())
-    _keep(found, before, after, record)
+    _keep(found, before, after, record, into)
     _exit_if_changed(found)
 
 
-def _keep(found, saved: Path, again: Path, name: str | None) -> None:
+def _keep(found, saved: Path, again: Path, name: str | None, into: Path | None = None) -> None:
     """Put a comparison on record if it was given a name."""
     from prefvec.report.reproduction import record
 
     if name is not None:
-        kept = record(found, saved, again, name)
+        kept = record(found, saved, again, name, into)
         print(f"on record: {kept}", file=sys.stderr)  # stdout may be JSON
 
 

@@ -7,12 +7,12 @@ import logging
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from weakref import WeakValueDictionary
 
 import torch
 
 from prefvec.errors import ConfigError, ModelError
+from prefvec.machine import identifying
 from prefvec.models.hooks import HookPoints, find_hook_points
 from prefvec.models.linear import Packing, fastest_packing, pack_linear_layers, product_seconds
 from prefvec.models.materialise import fingerprint, materialise
@@ -202,13 +202,8 @@ def _cpu_choice() -> dict:
 
 def _cpu_name() -> str:
     """Hash of what identifies the processor, empty where the system does not tell."""
-    info = Path("/proc/cpuinfo")
-    if not info.exists():
-        return ""
-    wanted = ("model name", "stepping", "flags")
-    return canonical_hash(
-        sorted({x for x in info.read_text().splitlines() if x.startswith(wanted)})
-    )[:16]
+    lines = identifying()
+    return canonical_hash(lines)[:16] if lines else ""
 
 
 def _gflops(dtype: torch.dtype, packing: Packing, rows: int = 64, width: int = 2048) -> float:

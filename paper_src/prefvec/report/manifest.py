@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from prefvec import __version__
+from prefvec.machine import processor
 from prefvec.paths import ROOT
 from prefvec.store import canonical_hash, file_sha256, write_json
 
@@ -48,6 +49,7 @@ def write_manifest(path: Path, stage: str, study=None, extra: dict | None = None
         "git": git_state(),
         "lock_sha256": _digest(ROOT / "requirements.lock"),
         "python": sys.version.split()[0],
+        "processor": processor(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "threads": torch.get_num_threads(),

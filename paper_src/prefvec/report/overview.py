@@ -28,7 +28,7 @@ def success_matrix(cells: pd.DataFrame, method: str) -> plt.Figure:
     colours = plt.get_cmap("PuOr_r")
     norm = plt.Normalize(-1, 1)
     figure, axes = plt.subplots(
-        figsize=(min(WIDTH, 2.3 + 1.2 * len(traits)), 1.1 + 0.5 * len(pairs)), layout="constrained"
+        figsize=(min(WIDTH, 3.3 + 1.2 * len(traits)), 1.1 + 0.5 * len(pairs)), layout="constrained"
     )
     for cell in cells.to_dict("records"):
         x, y = traits.index(cell["trait"]), pairs.index((cell["source"], cell["target"]))

@@ -64,6 +64,7 @@ def checklist(found: list[dict]) -> pd.DataFrame:
         ("Stages with uncommitted changes", f"{dirty} of {len(found)}"),
         ("Locked dependencies (sha256)", _values((r["lock_sha256"] or "unknown")[:SHORT] for r in found)),
         ("Python; torch; transformers", "; ".join(_values(r[k] for r in found) for k in ("python", "torch", "transformers"))),
+        ("Processors, where noted", _values(r.get("processor") for r in found) or "not noted"),
         ("Threads", _values(r["threads"] for r in found)),
         ("Models (fingerprint, type, device)", "; ".join(models[name] for name in sorted(models))),
         ("Seeds", _values(r["settings"]["seed"] for r in studies)),

@@ -13,6 +13,7 @@ from prefvec.report.provenance import manifests
 from prefvec.store import read_json, write_json
 
 FOLDER = "reproductions"
+SAVED, ANOTHER = "saved results", "another run"
 
 
 def check_name(name: str) -> None:
@@ -21,16 +22,22 @@ def check_name(name: str) -> None:
         raise ReportError(f"--record '{name}': give the run a name, as 'second run, bfloat16'")
 
 
-def record(found: Comparison, saved: Path, again: Path, name: str) -> Path:
+def record(
+    found: Comparison, saved: Path, again: Path, name: str, into: Path | None = None
+) -> Path:
     """Keep a comparison beside the saved results: `<saved>/reproductions/<name>.json`, which notebook 09
-    prints as an appendix. Raises ReportError by `check_name`."""
+    prints as an appendix. into: other results to keep it beside, where two further runs of them were
+    held against each other. Raises ReportError by `check_name`."""
     check_name(name)
+    kept = into or saved
     stages = manifests(again)
     models = [model for stage in stages for model in stage.get("models", {}).values()]
     values = {
         "name": name,
+        "against": SAVED if kept.absolute() == saved.absolute() else ANOTHER,
         "commits": _different(s["git"]["commit"][:10] for s in stages if s["git"]["commit"]),
         "torch": _different(s["torch"] for s in stages),
+        "processors": _different(s["processor"] for s in stages if "processor" in s),
         "threads": _different(s["threads"] for s in stages),
         "arithmetic": _different(f"{m['dtype']}, {m['device']}" for m in models),
         "stages": len(stages),
@@ -38,7 +45,7 @@ def record(found: Comparison, saved: Path, again: Path, name: str) -> Path:
         "changed": [verdict for verdict, *_ in found.changed],
         **found.as_record(),
     }
-    return write_json(saved / FOLDER / f"{slug(name)}.json", values)
+    return write_json(kept / FOLDER / f"{slug(name)}.json", values)
 
 
 def shifts(numbers: pd.DataFrame) -> dict[str, float | int | None]:
@@ -68,6 +75,7 @@ def reproduction_table(records: Sequence[dict]) -> pd.DataFrame:
         rows.append(
             {
                 "second run": one["name"],
+                "held against": one["against"],
                 "arithmetic": "; ".join(one["arithmetic"]),
                 "numbers": sum(counts.values()),
                 **{status: counts[status] for status in (EXACT, PRINTED, INTERVAL, OUTSIDE)},
