@@ -242,7 +242,7 @@ provenance.checklist(stages)
 # %%
 again = reproduction.recorded(run.folder)
 if again:
-    run.table(reproduction.reproduction_table(again), "reproduction", align="lllrrrrrrrl")
+    run.table(reproduction.reproduction_table(again), "reproduction", align="lllrrrrrrrrl")
 for name, value in reproduction.reproduction_numbers(again).items():
     run.number(name, value)
 reproduction.reproduction_table(again)

@@ -292,7 +292,7 @@ def test_evaluate_runs_the_notebooks_there_and_reports_their_rows(
 
 @pytest.mark.parametrize(
     ("given", "dtype"),
-    [([], "float32"), (["--dtype", "bfloat16"], "bfloat16"), (["--profile", "smoke"], "auto")],
+    [([], "float32"), (["--dtype", "bfloat16"], "bfloat16"), (["--profile", "quick"], "auto")],
 )
 def test_evaluate_computes_in_the_arithmetic_of_its_profile(
     prefvec, monkeypatch, tmp_path, given, dtype

@@ -45,12 +45,15 @@ def test_a_changed_number_text_and_verdict_are_found(tmp_path):
             copy(PAPER / name, place)
     same = compare(tmp_path / "a", tmp_path / "b").as_record()
     assert same["outside"] == [] and same["answers"] == same["same_answers"] > 500
+    assert same["effects"] == same["same_side"] > 15 and same["other_side"] == []
     assert set(same["numbers"]) - {EXACT} == {k for k, n in same["numbers"].items() if n == 0}
 
     changed = tmp_path / "b" / CELL
     record = read_json(changed / "numbers_04.json")
     key = next(k for k in record["numbers"] if k.endswith("te.ridge_concept"))
     record["numbers"][key]["value"] = 3.0
+    other = next(k for k in record["numbers"] if k.endswith("te.multiscale"))
+    record["numbers"][other] |= {"low": -0.1}
     write_json(changed / "numbers_04.json", record)
     lines = (changed / "generations_04.jsonl").read_text().splitlines()
     first = {**json.loads(lines[0]), "text": "something else"}
@@ -60,6 +63,8 @@ def test_a_changed_number_text_and_verdict_are_found(tmp_path):
     write_json(tmp_path / "b" / "verdicts.json", verdicts)
     found = compare(tmp_path / "a", tmp_path / "b")
     assert [r["key"] for r in found.as_record()["outside"]] == [key]
+    moved = {"key": other, "before": "above 0", "after": "reaches 0"}
+    assert found.as_record()["other_side"] == [moved] and f"{other}: above 0 -> " in found.text()
     assert found.as_record()["same_answers"] == same["answers"] - 1
     assert ("h1", read_json(PAPER / "verdicts.json")["h1"]["status"], "gone") in found.verdicts
     assert key in found.text() and "-> gone" in found.text()

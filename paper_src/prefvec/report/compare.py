@@ -1,6 +1,7 @@
 """Two runs of one profile, number by number: is a result reproduced?"""
 
 import math
+import re
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -13,15 +14,21 @@ from prefvec.store import read_json
 
 EXACT, PRINTED, INTERVAL, OUTSIDE = "exact", "as printed", "in the interval", "outside"
 ORDER = (EXACT, PRINTED, INTERVAL, OUTSIDE)
+EFFECT = re.compile(
+    r"\.(te|te_kl|gain\w*|effect\w*)(\.|$)"
+)  # keys of numbers whose 0 means no effect
+ABOVE, BELOW, ACROSS = "above 0", "below 0", "reaches 0"
 ROW = ("method", "layer", "dose", "question")  # those of them that a file has
 
 
 class Comparison(NamedTuple):
-    """numbers: one row a key that both runs have (`key, before, after, low, high, status`); texts: one
-    row a generations file (`file, rows, same`); verdicts: (name, before, after); alone: keys that only
+    """numbers: one row a key that both runs have (`key, before, after, low, high, status`); sides: one row
+    an effect, gain or efficiency with an interval in both (`key, before, after`: `side`); texts: one row
+    a generations file (`file, rows, same`); verdicts: (name, before, after); alone: keys that only
     one run has."""
 
     numbers: pd.DataFrame
+    sides: pd.DataFrame
     texts: pd.DataFrame
     verdicts: list[tuple[str, str, str]]
     alone: list[str]
@@ -38,6 +45,9 @@ class Comparison(NamedTuple):
         return {
             "numbers": {status: count[status] for status in ORDER},
             "outside": outside[["key", "before", "after", "low", "high"]].to_dict("records"),
+            "effects": len(self.sides),
+            "same_side": int((self.sides.before == self.sides.after).sum()),
+            "other_side": self.sides[self.sides.before != self.sides.after].to_dict("records"),
             "alone": self.alone,
             "answers": int(self.texts["rows"].sum()),
             "same_answers": int(self.texts["same"].sum()),
@@ -60,6 +70,11 @@ class Comparison(NamedTuple):
             lines.append(
                 f"{len(self.alone)} numbers in one run only: {', '.join(self.alone[:5])} …"
             )
+        if record["effects"]:
+            lines.append(
+                f"{record['same_side']} of {record['effects']} effects and efficiencies on the same side of 0"
+            )
+            lines += [f"  {r['key']}: {r['before']} -> {r['after']}" for r in record["other_side"]]
         if record["answers"]:
             share = record["same_answers"] / record["answers"]
             lines.append(f"{record['answers']} answers in both: {share:.1%} have the same text")
@@ -79,13 +94,18 @@ def compare(before: Path, after: Path) -> Comparison:
     """
     whole = _study(before) == _study(after)
     one, two = (_numbers(folder, whole) for folder in (before, after))
-    rows = []
+    rows, effects = [], []
     for key in sorted(one.keys() & two.keys()):
         a, b = one[key], two[key]
         rows.append((key, a["value"], b["value"], a["low"], a["high"], status(a, b)))
+        if EFFECT.search(key) and side(a) and side(b):
+            effects.append((key, side(a), side(b)))
     numbers = pd.DataFrame(rows, columns=["key", "before", "after", "low", "high", "status"])
     verdicts = _verdicts(before, after) if whole else []
-    return Comparison(numbers, _texts(before, after), verdicts, sorted(one.keys() ^ two.keys()))
+    sides = pd.DataFrame(effects, columns=["key", "before", "after"])
+    return Comparison(
+        numbers, sides, _texts(before, after), verdicts, sorted(one.keys() ^ two.keys())
+    )
 
 
 def status(a: dict, b: dict) -> str:
@@ -99,6 +119,14 @@ def status(a: dict, b: dict) -> str:
     bounds = a["low"], b["value"], a["high"]
     known = all(isinstance(x, int | float) and math.isfinite(x) for x in bounds)
     return INTERVAL if known and bounds[0] <= bounds[1] <= bounds[2] else OUTSIDE
+
+
+def side(record: dict) -> str:
+    """On which side of 0 a number's interval lies; empty where it has none."""
+    low, high = record["low"], record["high"]
+    if not all(isinstance(x, int | float) and math.isfinite(x) for x in (low, high)):
+        return ""
+    return ABOVE if low > 0 else BELOW if high < 0 else ACROSS
 
 
 def _study(folder: Path) -> tuple:

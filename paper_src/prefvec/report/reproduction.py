@@ -79,6 +79,7 @@ def reproduction_table(records: Sequence[dict]) -> pd.DataFrame:
                 "arithmetic": "; ".join(one["arithmetic"]),
                 "numbers": sum(counts.values()),
                 **{status: counts[status] for status in (EXACT, PRINTED, INTERVAL, OUTSIDE)},
+                "same side of 0": f"{one['same_side']} of {one['effects']}",
                 "same answers": "–" if np.isnan(share) else f"{share:.1%}",
                 "median shift": _plain(one["shifts"]["median"]),
                 "changed verdicts": ", ".join(one["changed"])
