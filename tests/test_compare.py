@@ -70,6 +70,18 @@ def test_a_changed_number_text_and_verdict_are_found(tmp_path):
     assert key in found.text() and "-> gone" in found.text()
 
 
+def test_a_number_without_interval_is_null_in_json_and_without_brackets_in_words(tmp_path):
+    for run, value in (("a", 11), ("b", 12)):
+        numbers = {"n.layer": number(value), "n.te.ridge": number(0.5 + value, 0.1, 30.0)}
+        write_json(tmp_path / run / "numbers_08.json", {"source": "08", "numbers": numbers})
+    found = compare(tmp_path / "a", tmp_path / "b")
+    record = json.loads(json.dumps(found.as_record(), allow_nan=False))
+    assert record["outside"] == [
+        {"key": "n.layer", "before": 11, "after": 12, "low": None, "high": None}
+    ]
+    assert "n.layer: 11.0 -> 12.0\n" in found.text()
+
+
 def test_answers_without_layer_and_dose_are_compared_in_order(tmp_path):
     rows = [
         {"method": "native.a", "seed": s, "question": "Why?", "text": f"answer {s}"}

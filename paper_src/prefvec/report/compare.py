@@ -41,7 +41,8 @@ class Comparison(NamedTuple):
     def as_record(self) -> dict:
         """Plain values: counts by status, the numbers that are outside, texts and verdicts."""
         count = Counter(self.numbers.status)
-        outside = self.numbers[self.numbers.status == OUTSIDE]
+        outside = self.numbers[self.numbers.status == OUTSIDE].astype(object)
+        outside = outside.where(outside.notna(), None)  # NaN is no JSON
         return {
             "numbers": {status: count[status] for status in ORDER},
             "outside": outside[["key", "before", "after", "low", "high"]].to_dict("records"),
@@ -63,8 +64,9 @@ class Comparison(NamedTuple):
         )
         lines = [f"{len(self.numbers)} numbers in both: {shares}"]
         lines += [
-            f"  {r['key']}: {r['before']} [{r['low']}, {r['high']}] -> {r['after']}"
+            f"  {r['key']}: {r['before']}{interval} -> {r['after']}"
             for r in record["outside"]
+            for interval in ["" if r["low"] is None else f" [{r['low']}, {r['high']}]"]
         ]
         if self.alone:
             lines.append(

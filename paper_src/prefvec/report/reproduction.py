@@ -44,6 +44,7 @@ def record(
         "shifts": shifts(found.numbers),
         "changed": [verdict for verdict, *_ in found.changed],
         **found.as_record(),
+        "alone": len(found.alone),
     }
     return write_json(kept / FOLDER / f"{slug(name)}.json", values)
 
