@@ -68,7 +68,7 @@ print(f"{method}: {found.choice.reason}")
 run.table(choice.ranking_frame(found.ranking), "ranking", align="lrr")
 
 # %%
-run.table(paper.best_table(found), "best", align="lrr")
+run.table(paper.best_table(found), "best", align="Hrr")
 paper.best_frame(found)
 
 # %% [markdown]
@@ -242,7 +242,8 @@ provenance.checklist(stages)
 # %%
 again = reproduction.recorded(run.folder)
 if again:
-    run.table(reproduction.reproduction_table(again), "reproduction", align="lllrrrrrrrrl")
+    runs = reproduction.reproduction_table(again).set_index("second run").T
+    run.table(runs.reset_index(names=""), "reproduction", align="l" + "r" * len(again))
 for name, value in reproduction.reproduction_numbers(again).items():
     run.number(name, value)
 reproduction.reproduction_table(again)
