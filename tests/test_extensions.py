@@ -345,6 +345,20 @@ def test_a_stage_that_has_not_run_is_an_error_that_names_it(results):
         saved.load_cell("smoke", *PAIR, "verbosity")
 
 
+def test_what_04_computed_in_is_gone_on_with(results):
+    """Not what `auto` would choose on the machine that goes on."""
+    save_cell(results, PAIR, "verbosity")
+    path = results / "smoke" / saved.pair_name(*PAIR) / "verbosity" / "manifest_04.json"
+    manifest = json.loads(path.read_text())
+    manifest["settings"]["dtype"] = "auto"
+    path.write_text(json.dumps(manifest))
+    assert saved.load_cell("smoke", *PAIR, "verbosity").study.settings.dtype == "auto"
+    for dtype in ("float32", "bfloat16"):
+        models = {name: {"dtype": dtype} for name in PAIR}
+        path.write_text(json.dumps(manifest | {"models": models}))
+        assert saved.load_cell("smoke", *PAIR, "verbosity").study.settings.dtype == dtype
+
+
 def test_saved_answers_come_back_with_their_settings(results):
     for trait in TRAITS:
         save_cell(results, PAIR, trait)

@@ -41,6 +41,12 @@ class _Parameters(BaseModel):
             ) from error
 
 
+def computed_dtype(manifest: dict) -> str:
+    """The number format of a stage: that of its models, or as it was asked for if they tell none."""
+    found = {model["dtype"] for model in manifest.get("models", {}).values()}
+    return found.pop() if len(found) == 1 else manifest["settings"].get("dtype", "auto")
+
+
 class Settings(_Parameters):
     """Everything a run depends on. Notebooks declare the same names in their parameters cell."""
 
@@ -75,6 +81,12 @@ class Settings(_Parameters):
         description="own-vector lengths that hypothesis A tries",
     )
     penalties: list[float] = Field([0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0], min_length=2)
+
+    @classmethod
+    def as_run(cls, manifest: dict) -> Self:
+        """The settings of a stage's manifest, with the number format in which its models computed instead
+        of `auto`: on another machine that could be another one. Raises ConfigError as `checked`."""
+        return cls.checked(manifest["settings"] | {"dtype": computed_dtype(manifest)})
 
     @field_validator("layer_fractions")
     @classmethod

@@ -14,7 +14,7 @@ from prefvec.plan.rates import Rates, assumed, measured
 from prefvec.plan.schedule import GPU_RULES, Scheduled, elapsed, most_memory, schedule
 from prefvec.plan.shapes import ASSUMPTIONS, OutlinePool, assumptions
 from prefvec.plan.work import stages
-from prefvec.profile import Profile, Settings, load_profile
+from prefvec.profile import Profile, Settings, computed_dtype, load_profile
 
 SAFETY = 3.0  # resources asked of a cluster are the plan's, times this
 FLOOR_MINUTES, FLOOR_MIB = 15, 2048
@@ -179,6 +179,8 @@ def matching_manifest(profile: Profile, stage: Stage) -> dict | None:
             "04" if stage.rule == "extensions" else stage.notebook
         )  # 08 takes what 04 ran with
         declared = parameters_of(find_notebook(notebook)).keys() & Settings.model_fields
+        if wanted.dtype == computed_dtype(manifest):  # asked for, or chosen by `auto`
+            settings = settings | {"dtype": wanted.dtype}
         then = {k: settings.get(k, Settings.model_fields[k].default) for k in declared}
         return manifest if then.items() <= wanted.model_dump().items() else None
     return None

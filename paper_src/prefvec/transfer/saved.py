@@ -58,12 +58,13 @@ def load_cell(
 
     Raises ReportError naming the missing file and the notebook to run first.
     """
-    manifest = _saved(profile, source, target, trait, "manifest_04.json")
-    study = Study(Settings.checked(read_json(manifest)["settings"]), pool, store)
-    if study.trait.digest != read_json(manifest)["trait_digest"]:
-        raise ReportError(f"trait '{trait}' has changed since {manifest}: run notebook 04 again")
+    path = _saved(profile, source, target, trait, "manifest_04.json")
+    manifest = read_json(path)
+    study = Study(Settings.as_run(manifest), pool, store)
+    if study.trait.digest != manifest["trait_digest"]:
+        raise ReportError(f"trait '{trait}' has changed since {path}: run notebook 04 again")
     rows = read_rows(_saved(profile, source, target, trait, "generations_04.jsonl"))
-    return Cell(study, Site(**read_json(manifest)["site"]), pd.DataFrame(rows))
+    return Cell(study, Site(**manifest["site"]), pd.DataFrame(rows))
 
 
 def load_cells(profile: str, source: str, target: str, traits: Sequence[str]) -> dict[str, Cell]:
