@@ -15,7 +15,7 @@ from prefvec.errors import ConfigError
 from prefvec.metrics.coherence import distinct_bigrams, is_collapsed
 from prefvec.profile import Settings
 from prefvec.report import diagnostic_figures as drawn
-from prefvec.stats import RESAMPLES, Estimate, gain_over_random
+from prefvec.stats import RESAMPLES, Estimate, gain_over_random, transfer_efficiency
 from prefvec.transfer import ORACLE, UNSCALED, Site
 
 SITE = Site(LAYER, LAYER, 1.0)
@@ -147,6 +147,15 @@ def test_gain_and_share_agree_with_resampling_one_by_one():
         (found.share, (method.mean() - random.mean()) / (own.mean() - own_random.mean()), [g / o for g, o in gains]),
     ):  # fmt: skip
         assert estimate == pytest.approx((value, *np.percentile(draws, [2.5, 97.5])), rel=1e-3)
+
+
+def test_at_one_dose_the_share_is_the_transfer_efficiency():
+    generator = np.random.default_rng(1)
+    random, own = generator.normal(size=(3, 20)), generator.normal(10, 2, 20)
+    method = generator.normal(6, 2, 20)
+    found = gain_over_random(method, random, own, random, seed=4)
+    assert found.share == pytest.approx(transfer_efficiency(method, random, own, seed=4))
+    assert found.gain.value == pytest.approx(method.mean() - random.mean())
 
 
 def test_without_an_own_effect_there_is_no_share():

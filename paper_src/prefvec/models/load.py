@@ -63,7 +63,7 @@ class LoadedModel:
         """What a cached activation or generation depends on besides its inputs."""
         return {
             "fingerprint": self.fingerprint,
-            "dtype": str(self.dtype).removeprefix("torch."),
+            "dtype": _name_of(self.dtype),
             "device": self.device.type,
             "prompt_format": self.prompt.digest,
         }
@@ -109,7 +109,7 @@ def load_model(name: str, device: str = "auto", dtype: str = "auto") -> LoadedMo
         ) from error
     model.to(place).eval().requires_grad_(False)
     if place.type == "cpu":
-        pack_linear_layers(model, _cpu_choice()["packing"].get(str(kind).split(".")[-1], "none"))
+        pack_linear_layers(model, _cpu_choice()["packing"].get(_name_of(kind), "none"))
     return LoadedModel(
         spec=spec,
         model=model,
@@ -178,6 +178,10 @@ def pick_dtype(device: torch.device, name: str) -> torch.dtype:
     if device.type != "cpu":
         return torch.bfloat16
     return DTYPES[_cpu_choice()["dtype"]]
+
+
+def _name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 @functools.lru_cache
