@@ -41,14 +41,14 @@ def effect_maps(
         mine = cells[cells.method == method].set_index(["layer_source", "layer_target"])
         axes, below = panels[:, j]
         for (s, t), cell in mine.iterrows():
-            _cell(axes, targets.index(t), sources.index(s), cell)
+            _cell(axes, targets.index(t), sources.index(s), cell, bound)
         image = _matrix(axes, [[mine.specific[s, t] for t in targets] for s in sources], bound)
         _mark(axes, targets.index(assumed[1]), sources.index(assumed[0]), box=True)
         _mark(axes, targets.index(best[method][1]), sources.index(best[method][0]))
         axes.set_title(label(method))
         axes.set_yticks(range(len(sources)), sources)
         for i, (_, cell) in enumerate(own.iterrows()):
-            _cell(below, i, 0, cell)
+            _cell(below, i, 0, cell, bound)
         _matrix(below, [list(own.specific)], bound)
         _mark(below, targets.index(best["oracle"][1]), 0)
         below.set_yticks([0], ["own"])
@@ -198,8 +198,10 @@ def _matrix(axes: plt.Axes, values: list, bound: float):
     return image
 
 
-def _cell(axes: plt.Axes, x: int, y: int, cell: pd.Series) -> None:
-    axes.text(x, y, f"{cell.specific:.1f}", ha="center", va="center", fontsize=6.5)
+def _cell(axes: plt.Axes, x: int, y: int, cell: pd.Series, bound: float) -> None:
+    """A cell's number, with two digits of the map's largest one, and its hatching."""
+    decimals = max(0, 1 - int(np.floor(np.log10(bound))))
+    axes.text(x, y, f"{cell.specific:z.{decimals}f}", ha="center", va="center", fontsize=6.5)
     if cell.collapse > 0.1:
         patch = plt.Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="////", ec="0.4", lw=0)
         axes.add_patch(patch)
