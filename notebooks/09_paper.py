@@ -119,11 +119,12 @@ run.figure(
 # ## All pairs
 
 # %%
-run.table(paper.pair_table(cells), "pairs", align="lllrrrr")
-paper.pair_frame(cells)
+table = paper.pair_table(cells, method)
+run.table(table, "pairs", align="lll" + "r" * (table.shape[1] - 3))
+paper.pair_frame(cells, method)
 
 # %%
-run.figure("pairs", paper.pair_figure, cells[cells.trait == traits[0]])
+run.figure("pairs", overview.pair_efficiencies, cells, method)
 
 # %%
 for name, value in paper.counts(cells).items():

@@ -138,6 +138,7 @@ def test_nothing_is_asked_of_a_network(page):
 def test_the_figures_over_all_cells_are_drawn_with_what_is_missing(study, tmp_path):
     cells = all_cells.pair_cells(study)
     drawn = {
+        "pairs": overview.pair_efficiencies(cells, "ridge_concept"),
         "transfer_success_matrix": overview.success_matrix(cells, "ridge_concept"),
         "evaluation_scores_comparison": overview.scores_comparison(cells, "ridge_concept"),
         "model_performance_radar": overview.performance_radar(cells, "ridge_concept"),
@@ -147,6 +148,11 @@ def test_the_figures_over_all_cells_are_drawn_with_what_is_missing(study, tmp_pa
     }  # fmt: skip
     texts = [t.get_text() for t in drawn["transfer_success_matrix"].axes[0].texts]
     assert sorted(texts) == ["0.31\n[0.16, 0.46]", "0.80\n[0.65, 0.95]", "missing", "undefined"]
+    panels = drawn["pairs"].axes
+    assert [axes.get_title() for axes in panels] == ["verbosity"]  # silly has no value anywhere
+    assert [t.get_text() for t in drawn["pairs"].legends[0].get_texts()][1:] == [
+        "zero-pad / truncate", "ridge, shuffled pairing", "wrong trait, same map",
+    ]  # fmt: skip
     hatched = [p for p in drawn["transfer_success_matrix"].axes[0].patches if p.get_hatch()]
     assert len(hatched) == 0
     labels = drawn["dose_small_multiples"].legends[0].get_texts()
@@ -177,6 +183,7 @@ def test_a_study_without_any_efficiency_is_still_drawn_and_says_so(study, tmp_pa
     assert {v.status for v in found.hypotheses[1:]} == {"undecided"}
     curve, units = all_cells.curve_frame(study), dict.fromkeys(study.traits, "u")
     for name, figure in {
+        "pairs": overview.pair_efficiencies(cells, "ridge_concept"),
         "matrix": overview.success_matrix(cells, "ridge_concept"),
         "scores": overview.scores_comparison(cells, "ridge_concept"),
         "radar": overview.performance_radar(cells, "ridge_concept"),

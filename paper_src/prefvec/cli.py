@@ -25,7 +25,7 @@ from prefvec.commands.profiles import (
     Validate,
     chosen_profile,
 )
-from prefvec.commands.reproduce import compare, figures, index, replay, verify
+from prefvec.commands.reproduce import compare, figures, index, numbers, replay, verify
 from prefvec.commands.steer import steer
 from prefvec.errors import ConfigError, PrefvecError
 
@@ -33,7 +33,7 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="prefvec: does a preference vector found in one language model steer another?",
 )  # fmt: skip
-for command in (extract, steer, evaluate, replay, verify, figures, index, compare):
+for command in (extract, steer, evaluate, replay, verify, figures, index, numbers, compare):
     app.command()(command)
 INTERRUPTED = 130
 

@@ -17,7 +17,7 @@ from prefvec.commands.profiles import (
     chosen_profile,
 )
 from prefvec.errors import ConfigError
-from prefvec.paths import FIGURES, RESULTS, TEX
+from prefvec.paths import FIGURES, RESULTS, ROOT, TEX
 
 Record = Annotated[
     str | None, typer.Option(help="name under which the paper's appendix reports this run")
@@ -104,6 +104,18 @@ def index(
     if not committed:
         print(f"{len(write_missing_pages(results))} pages written")
     print(write_index(results, FIGURES / results.absolute().name, committed))
+
+
+def numbers(
+    files: Annotated[list[Path] | None, typer.Argument(help="Markdown files [README.md]")] = None,
+    profile: ProfileName = "paper",
+) -> None:
+    """Write a profile's numbers into Markdown, wherever `<!--=key-->…<!--/-->` names one."""
+    from prefvec.profile import load_profile
+    from prefvec.report.prose import fill
+
+    for path in files or [ROOT / "README.md"]:
+        print(f"{path}: {fill(path, load_profile(profile))} numbers of profile {profile}")
 
 
 def compare(

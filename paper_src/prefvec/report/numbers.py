@@ -96,15 +96,32 @@ def format_number(number: dict, interval: bool = False) -> str:
     if isinstance(value, str):
         return escape(value)
     suffix = {"": "", "%": r"\,\%"}.get(unit, rf"\,{escape(unit)}")
-
-    def show(x: float) -> str:
-        scaled = 100 * x if unit == "%" else x
-        return str(scaled) if isinstance(scaled, int) else f"{scaled:.{number['digits']}f}"
-
-    text = f"${show(value)}$"
-    if interval and number["low"] is not None and number["high"] is not None:
-        text += f" $[{show(number['low'])}, {show(number['high'])}]$"
+    text = f"${_rounded(number, value)}$"
+    if interval and _has_interval(number):
+        text += f" $[{_rounded(number, number['low'])}, {_rounded(number, number['high'])}]$"
     return text + suffix
+
+
+def show_number(number: dict, interval: bool = False) -> str:
+    """The same as plain text, with a minus sign that is one."""
+    value, unit = number["value"], number["unit"]
+    if value is None:
+        return "undefined"
+    if isinstance(value, str):
+        return value
+    text = _rounded(number, value)
+    if interval and _has_interval(number):
+        text += f" [{_rounded(number, number['low'])}, {_rounded(number, number['high'])}]"
+    return text.replace("-", "−") + (f" {unit}" if unit else "")
+
+
+def _has_interval(number: dict) -> bool:
+    return number["low"] is not None and number["high"] is not None
+
+
+def _rounded(number: dict, x: float) -> str:
+    scaled = 100 * x if number["unit"] == "%" else x
+    return str(scaled) if isinstance(scaled, int) else f"{scaled:.{number['digits']}f}"
 
 
 def check_uses(numbers: dict[str, dict], tex_files: list[Path]) -> set[str]:

@@ -18,7 +18,57 @@ CURVES = {
     "chosen": ("#0072B2", "s", "-"),
     "random_0": ("#7F7F7F", "x", ":"),
 }
+CARRIED = {  # what is drawn beside the chosen map
+    "zero_pad": ("#CC79A7", "v"),
+    "shuffled_pairing": ("#7F7F7F", "x"),
+    "wrong_trait": ("#E69F00", "+"),
+}
+CHOSEN = ("#0072B2", "s")
+STEP = 0.17  # between the methods of a row, in rows
+EFFICIENCY_LIMITS = (-1.0, 2.0)
 SHORT_REASON = {NO_EFFECT: "undefined", "the method was not run": "not run"}
+
+
+def pair_efficiencies(cells: pd.DataFrame, method: str) -> plt.Figure:
+    """Transfer efficiency by directed pair, a panel a trait, with 95 % intervals: the chosen map, the
+    vector written as it is, and two controls. Traits without any value have no panel; a row without
+    one says why."""
+    pairs = _pairs(cells)
+    known = cells[np.isfinite([e.value for e in cells[method]])]
+    traits = list(dict.fromkeys(known.trait)) or list(dict.fromkeys(cells.trait))
+    looks = {method: CHOSEN, **CARRIED}
+    figure, all_axes = plt.subplots(
+        1, len(traits), sharey=True, squeeze=False, layout="constrained",
+        figsize=(min(WIDTH, 2.4 + 1.8 * len(traits)), 0.42 * len(pairs) + 1.2),
+    )  # fmt: skip
+    for axes, trait in zip(all_axes[0], traits, strict=True):
+        axes.axvline(0, color="0.5", lw=0.8)
+        axes.axvline(1, color="0.5", lw=0.8, ls="--")
+        for cell in cells[cells.trait == trait].to_dict("records"):
+            row = -pairs.index((cell["source"], cell["target"]))
+            if not np.isfinite(cell[method].value):
+                text = SHORT_REASON.get(why(cell, method), "missing")
+                axes.text(0.06, row, text, va="center", fontsize=7, color="0.4")
+                continue
+            for i, (name, (colour, marker)) in enumerate(looks.items()):
+                value, low, high = np.clip(np.array(cell[name], float), *EFFICIENCY_LIMITS)
+                at = row + STEP * (len(looks) / 2 - 0.5 - i)
+                axes.hlines(at, low, high, color=colour, lw=1.3)
+                axes.plot(value, at, marker, color=colour, ms=4.5, label=label(name))
+        axes.set(xlim=EFFICIENCY_LIMITS, ylim=(0.6 - len(pairs), 0.6))
+        axes.set_title(trait, fontsize=9)
+    all_axes[0, 0].set_yticks(-np.arange(len(pairs)), [arrow(*pair) for pair in pairs])
+    figure.supxlabel(
+        "transfer efficiency (0 = random direction, 1 = target's own vector)", fontsize=8
+    )
+    entries = {}
+    for axes in all_axes[0]:
+        entries |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    if entries:
+        figure.legend(
+            entries.values(), entries, loc="outside upper center", ncol=len(looks), fontsize=7.5
+        )
+    return figure
 
 
 def success_matrix(cells: pd.DataFrame, method: str) -> plt.Figure:

@@ -3,7 +3,6 @@
 import shutil
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
@@ -20,13 +19,14 @@ from prefvec.report.cells import (
     why,
 )
 from prefvec.report.choice import ranking_frame
-from prefvec.report.figures import LOOK, label
+from prefvec.report.figures import label
 from prefvec.report.findings import Findings, criteria_frame, protocol_frame, verdict_frame
 from prefvec.report.tables import interval_text
 from prefvec.report.views import plain
 from prefvec.store import read_json, write_json, write_text
 
 GENERATED = TEX / "generated"
+BESIDE = ("ridge_concept", "ridge_r2", "zero_pad", "shuffled_pairing", "wrong_trait")
 
 
 def counts(cells: pd.DataFrame) -> dict[str, int]:
@@ -39,14 +39,14 @@ def counts(cells: pd.DataFrame) -> dict[str, int]:
     return out
 
 
-def pair_table(cells: pd.DataFrame) -> pd.DataFrame:
-    """For LaTeX: the learned maps by pair."""
-    return _pairs(cells, interval_text)
+def pair_table(cells: pd.DataFrame, method: str) -> pd.DataFrame:
+    """For LaTeX: the chosen map, both plain ridge maps, direct writing and controls, by cell."""
+    return _pairs(cells, method, interval_text)
 
 
-def pair_frame(cells: pd.DataFrame) -> pd.DataFrame:
+def pair_frame(cells: pd.DataFrame, method: str) -> pd.DataFrame:
     """The same for the notebook."""
-    return _pairs(cells, plain)
+    return _pairs(cells, method, plain)
 
 
 def best_table(found: Findings) -> pd.DataFrame:
@@ -57,37 +57,6 @@ def best_table(found: Findings) -> pd.DataFrame:
 def best_frame(found: Findings) -> pd.DataFrame:
     """The same for the notebook."""
     return _best(found, plain)
-
-
-def pair_figure(cells: pd.DataFrame) -> plt.Figure:
-    """Transfer efficiency by pair and method, points with 95 % intervals; cells of one trait."""
-    looks = {**LOOK, "zero_pad": ("#CC79A7", "v", "-"), "wrong_trait": ("#7F7F7F", "x", "-")}
-    methods = ["ridge_concept", "ridge_r2", "procrustes", "zero_pad", "wrong_trait"]
-    figure, axes = plt.subplots(figsize=(5.2, 0.62 * len(cells) + 1.3))
-    for i, cell in cells.reset_index(drop=True).iterrows():
-        for j, method in enumerate(methods):
-            value, low, high = np.clip(np.array(cell[method], float), -1.5, 2.0)
-            at = -i - 0.13 * (j - 2)
-            colour, marker, _ = looks[method]
-            axes.hlines(at, low, high, color=colour, lw=1.2)
-            axes.plot(
-                value, at, marker, color=colour, ms=4, label=label(method) if i == 0 else None
-            )
-    axes.axvline(0, color="0.5", lw=0.8)
-    axes.axvline(1, color="0.5", lw=0.8, ls="--")
-    names = [arrow(c.source, c.target) for c in cells.itertuples()]
-    axes.set_yticks(-np.arange(len(cells)), names)
-    axes.set(
-        xlabel="transfer efficiency (0 = random direction, 1 = target's own vector)",
-        xlim=(-1.5, 2.0),
-    )
-    axes.legend(
-        fontsize=7,
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.8 / len(cells)),
-        ncol=3,
-    )
-    return figure
 
 
 def write_results(profile: str, results: list[dict]) -> Path:
@@ -169,15 +138,11 @@ def markdown(frame: pd.DataFrame) -> str:
     )
 
 
-def write_tex(
-    profile: str, pairs: list[list[str]], traits: list[str], strict: bool = False
-) -> tuple[dict, dict[str, str]]:
-    r"""Write `generated/`: numbers, claims, tables and where the figures are; the numbers, and what
-    became of each claim. Checks every `\res{…}` and `\claim{…}`; strict: a claim that does not hold
-    stops the build.
+def all_numbers(profile: str, pairs: list[list[str]], traits: list[str]) -> dict[str, dict]:
+    """The numbers of a profile by key. The first pair and trait are the main ones: their numbers have
+    the prefix `main.` as well, as have those of the pair over all traits (notebook 08).
 
-    The first pair and trait are the main ones: their numbers have the prefix `main.` as well, as have
-    those of the pair over all traits (notebook 08).
+    Raises ReportError where a key has two sources.
     """
     folders = [pair_folder(profile, pair, trait) for pair in pairs for trait in traits]
     models = sorted(p for p in (RESULTS / profile).glob("*/*/numbers_0[12].json"))
@@ -209,7 +174,20 @@ def write_tex(
         "main.trait": traits[0],
         "profile": profile,
     }
-    numbers |= main | {k: {**words, "value": v} for k, v in named.items()}
+    return numbers | main | {k: {**words, "value": v} for k, v in named.items()}
+
+
+def write_tex(
+    profile: str, pairs: list[list[str]], traits: list[str], strict: bool = False
+) -> tuple[dict, dict[str, str]]:
+    r"""Write `generated/`: numbers, claims, tables and where the figures are; the numbers, and what
+    became of each claim. Checks every `\res{…}` and `\claim{…}`; strict: a claim that does not hold
+    stops the build.
+
+    The first pair and trait are the main ones (`all_numbers`).
+    """
+    folders = [pair_folder(profile, pair, trait) for pair in pairs for trait in traits]
+    numbers = all_numbers(profile, pairs, traits)
     switches = {
         "extensions": ("extended", _extended(profile, pairs[0])),
         "diagnostics": ("diagnosed", _ran(profile, pairs[0], traits[0], "05a", "05b", "05c")),
@@ -263,14 +241,14 @@ def _relative(path: Path) -> str:
         return path.as_posix()
 
 
-def _pairs(cells: pd.DataFrame, show) -> pd.DataFrame:
+def _pairs(cells: pd.DataFrame, method: str, show) -> pd.DataFrame:
     frame = {
         "source": [short(m) for m in cells.source],
         "target": [short(m) for m in cells.target],
         "trait": list(cells.trait),
     }
-    for method in ("ridge_concept", "ridge_r2", "wrong_trait", "shuffled_pairing"):
-        frame[label(method)] = [show(e) for e in cells[method]]
+    for name in dict.fromkeys((method, *BESIDE)):
+        frame[label(name)] = [show(e) for e in cells[name]]
     return pd.DataFrame(frame)
 
 
