@@ -120,7 +120,7 @@ run.figure(
 
 # %%
 table = paper.pair_table(cells, method)
-run.table(table, "pairs", align="lll" + "r" * (table.shape[1] - 3))
+run.table(table, "pairs", align="ll" + "r" * (table.shape[1] - 2))
 paper.pair_frame(cells, method)
 
 # %%

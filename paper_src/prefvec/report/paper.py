@@ -243,8 +243,7 @@ def _relative(path: Path) -> str:
 
 def _pairs(cells: pd.DataFrame, method: str, show) -> pd.DataFrame:
     frame = {
-        "source": [short(m) for m in cells.source],
-        "target": [short(m) for m in cells.target],
+        "pair": [arrow(*pair) for pair in zip(cells.source, cells.target, strict=True)],
         "trait": list(cells.trait),
     }
     for name in dict.fromkeys((method, *BESIDE)):
