@@ -15,7 +15,7 @@ PAIRS = [[A, B], [B, A], [A, C]]
 SECTION = TEX / "sections" / "diagnostics.tex"
 
 
-def write_cell(root, pair, shares, verdicts):
+def write_cell(root, pair, shares, verdicts, unit="tokens"):
     folder = root / "p" / pair_name(*pair) / "verbosity"
     name = f"{pair[0]}_to_{pair[1]}_verbosity.json"
     known = shares is not None
@@ -25,7 +25,7 @@ def write_cell(root, pair, shares, verdicts):
         "shares": {f: [v, v - 0.1, v + 0.1] if known else [None] * 3 for f, v in values.items()},
         "main": max(FACTORS, key=values.get) if known else "",
     }
-    write_json(folder / f"factorial_{name}", {"effect": part, "beyond_random": part})
+    write_json(folder / f"factorial_{name}", {"unit": unit, "effect": part, "beyond_random": part})
     for letter, verdict in verdicts.items():
         record = {"conclusion": {"verdict": verdict}}
         write_json(folder / f"hypothesis_{letter}_{name}", record)
@@ -36,7 +36,7 @@ def found(tmp_path, monkeypatch):
     monkeypatch.setattr(cells, "RESULTS", tmp_path)
     every = {"a": "rejected", "b": "supported", "c": "rejected"}
     write_cell(tmp_path, PAIRS[0], (0.1, 0.9, 0.0), every)
-    write_cell(tmp_path, PAIRS[1], (0.7, 0.3, 0.0), {**every, "c": "undecided"})
+    write_cell(tmp_path, PAIRS[1], (0.7, 0.3, 0.0), {**every, "c": "undecided"}, "nats/token")
     write_cell(tmp_path, PAIRS[2], None, {"c": "undecided"})
     return diagnosed.diagnosed("p", [*PAIRS, [C, A]], ["verbosity", "silly"])
 
@@ -45,6 +45,9 @@ def test_a_row_a_cell_with_dashes_where_nothing_is_known(found, tmp_path):
     table = diagnosed.factorial_table(found, interval_text)
     assert list(table.B) == ["supported", "supported", "--"]
     assert table.direction[0] == r"$0.90\;[0.80,\,1.00]$" and table.direction[2] == "--"
+    assert list(table.loss) == [  # a token more or less is nothing, a tenth of a nat is not
+        r"$20.0\;[10.0,\,30.0]$", r"$20.00\;[10.00,\,30.00]$", r"$1.0\;[-5.0,\,7.0]$",
+    ]  # fmt: skip
     assert write_table(table, tmp_path / "t.tex", "llcccrrrr").exists()
     assert diagnosed.factorial_table([], interval_text).empty
 
