@@ -58,6 +58,9 @@ CLAIMS: dict[str, Callable[[Found], bool]] = {
     "shuffled-pairs-fail": lambda n: n.high("main.te.shuffled_pairing") < n.low(
         "main.te.ridge_concept"
     ),
+    "direction-more-than-layer": lambda n: (
+        n.low("diagnosed.beyond.direction") > n.high("diagnosed.beyond.layer")
+    ),
 }  # fmt: skip
 
 
