@@ -117,6 +117,22 @@ def test_an_undefined_reference_fails_the_build(tmp_path, monkeypatch):
     assert not (tmp_path / "main.pdf").exists()
 
 
+@pytest.mark.paper
+def test_a_long_line_of_the_log_does_not_hide_that_the_bibliography_is_missing(
+    tmp_path, monkeypatch
+):
+    """A log line of 78 or 79 characters is joined by latexmk with the next, "No file main.bbl."."""
+    (tmp_path / "refs.bib").write_text(
+        "@book{a, author={A. A}, title={T}, publisher={P}, year=1999}"
+    )
+    (tmp_path / "main.tex").write_text(
+        "\\documentclass{article}\\begin{document}\\cite{a}\\bibliographystyle{plain}"
+        f"\\immediate\\write-1{{{'x' * 78}}}\\bibliography{{refs}}\\end{{document}}"
+    )
+    monkeypatch.setattr(pipeline, "TEX", tmp_path)
+    assert pipeline.build_pdf().exists()
+
+
 def test_a_markdown_table_survives_bars_and_unknown_values():
     frame = pd.DataFrame({"a": ["x|y", HOSTILE], "b": ["--", 1]})
     lines = paper.markdown(frame).splitlines()
