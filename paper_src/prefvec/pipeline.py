@@ -212,17 +212,18 @@ def build_pdf() -> Path:
     epoch = subprocess.run(
         ["git", "log", "-1", "--format=%ct"], cwd=ROOT, capture_output=True, text=True, check=False
     ).stdout.strip()
-    whole_lines = {
-        "max_print_line": "1000"
-    }  # else latexmk joins a line of 79 characters with the next,
-    # and overlooks in it that there is no bibliography yet
+    environment = {
+        "SOURCE_DATE_EPOCH": epoch or "0",
+        "FORCE_SOURCE_DATE": "1",
+        # Else latexmk joins a log line of 79 characters with the next, and may overlook in it that there
+        # is no bibliography yet.
+        "max_print_line": "1000",
+    }
     command = ["latexmk", "-lualatex", "-interaction=nonstopmode", "-halt-on-error", "-file-line-error", "-outdir=build", "main.tex"]  # fmt: skip
     try:
         done = subprocess.run(
             command, cwd=TEX, capture_output=True, text=True, errors="replace",
-            env={
-                **os.environ, **whole_lines, "SOURCE_DATE_EPOCH": epoch or "0", "FORCE_SOURCE_DATE": "1",
-            },
+            env={**os.environ, **environment},
         )  # fmt: skip
     except FileNotFoundError as error:
         raise ReportError(

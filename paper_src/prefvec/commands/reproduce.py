@@ -112,10 +112,11 @@ def numbers(
 ) -> None:
     """Write a profile's numbers into Markdown, wherever `<!--=key-->…<!--/-->` names one."""
     from prefvec.profile import load_profile
-    from prefvec.report.prose import fill
+    from prefvec.report.prose import fill, numbers_of
 
+    found = numbers_of(load_profile(profile))
     for path in files or [ROOT / "README.md"]:
-        print(f"{path}: {fill(path, load_profile(profile))} numbers of profile {profile}")
+        print(f"{path}: {fill(path, found)} numbers of profile {profile}")
 
 
 def compare(

@@ -96,10 +96,7 @@ def format_number(number: dict, interval: bool = False) -> str:
     if isinstance(value, str):
         return escape(value)
     suffix = {"": "", "%": r"\,\%"}.get(unit, rf"\,{escape(unit)}")
-    text = f"${_rounded(number, value)}$"
-    if interval and _has_interval(number):
-        text += f" $[{_rounded(number, number['low'])}, {_rounded(number, number['high'])}]$"
-    return text + suffix
+    return " ".join(f"${part}$" for part in _parts(number, interval)) + suffix
 
 
 def show_number(number: dict, interval: bool = False) -> str:
@@ -109,19 +106,21 @@ def show_number(number: dict, interval: bool = False) -> str:
         return "undefined"
     if isinstance(value, str):
         return value
-    text = _rounded(number, value)
-    if interval and _has_interval(number):
-        text += f" [{_rounded(number, number['low'])}, {_rounded(number, number['high'])}]"
-    return text.replace("-", "−") + (f" {unit}" if unit else "")
+    text = " ".join(_parts(number, interval)).replace("-", "−")
+    return f"{text} {unit}" if unit else text
 
 
-def _has_interval(number: dict) -> bool:
-    return number["low"] is not None and number["high"] is not None
+def _parts(number: dict, interval: bool) -> list[str]:
+    """The value, rounded, and its interval in brackets if asked for and known."""
 
+    def show(x: float) -> str:
+        scaled = 100 * x if number["unit"] == "%" else x
+        return str(scaled) if isinstance(scaled, int) else f"{scaled:.{number['digits']}f}"
 
-def _rounded(number: dict, x: float) -> str:
-    scaled = 100 * x if number["unit"] == "%" else x
-    return str(scaled) if isinstance(scaled, int) else f"{scaled:.{number['digits']}f}"
+    parts = [show(number["value"])]
+    if interval and number["low"] is not None and number["high"] is not None:
+        parts.append(f"[{show(number['low'])}, {show(number['high'])}]")
+    return parts
 
 
 def check_uses(numbers: dict[str, dict], tex_files: list[Path]) -> set[str]:

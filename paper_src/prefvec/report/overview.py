@@ -41,33 +41,28 @@ def pair_efficiencies(cells: pd.DataFrame, method: str) -> plt.Figure:
         1, len(traits), sharey=True, squeeze=False, layout="constrained",
         figsize=(min(WIDTH, 2.4 + 1.8 * len(traits)), 0.42 * len(pairs) + 1.2),
     )  # fmt: skip
+    handles = {}
     for axes, trait in zip(all_axes[0], traits, strict=True):
         axes.axvline(0, color="0.5", lw=0.8)
         axes.axvline(1, color="0.5", lw=0.8, ls="--")
         for cell in cells[cells.trait == trait].to_dict("records"):
             row = -pairs.index((cell["source"], cell["target"]))
             if not np.isfinite(cell[method].value):
-                text = SHORT_REASON.get(why(cell, method), "missing")
-                axes.text(0.06, row, text, va="center", fontsize=7, color="0.4")
+                axes.text(0.06, row, _reason(cell, method), va="center", fontsize=7, color="0.4")
                 continue
             for i, (name, (colour, marker)) in enumerate(looks.items()):
                 value, low, high = np.clip(np.array(cell[name], float), *EFFICIENCY_LIMITS)
                 at = row + STEP * (len(looks) / 2 - 0.5 - i)
                 axes.hlines(at, low, high, color=colour, lw=1.3)
-                axes.plot(value, at, marker, color=colour, ms=4.5, label=label(name))
+                [handles[label(name)]] = axes.plot(value, at, marker, color=colour, ms=4.5)
         axes.set(xlim=EFFICIENCY_LIMITS, ylim=(0.6 - len(pairs), 0.6))
         axes.set_title(trait, fontsize=9)
     all_axes[0, 0].set_yticks(-np.arange(len(pairs)), [arrow(*pair) for pair in pairs])
     figure.supxlabel(
         "transfer efficiency (0 = random direction, 1 = target's own vector)", fontsize=8
     )
-    entries = {}
-    for axes in all_axes[0]:
-        entries |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    if entries:
-        figure.legend(
-            entries.values(), entries, loc="outside upper center", ncol=len(looks), fontsize=7.5
-        )
+    if handles:
+        figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncol=4, fontsize=7.5)  # fmt: skip
     return figure
 
 
@@ -88,10 +83,7 @@ def success_matrix(cells: pd.DataFrame, method: str) -> plt.Figure:
         hatch = "" if not known or succeeded(cell, method) else "////"
         axes.add_patch(Rectangle((x, y), 1, 1, fc=face, ec="0.55", lw=0, hatch=hatch))
         axes.add_patch(Rectangle((x, y), 1, 1, fc="none", ec="white", lw=1.5))
-        if known:
-            text = f"{value:.2f}\n[{low:.2f}, {high:.2f}]"
-        else:
-            text = SHORT_REASON.get(why(cell, method), "missing")
+        text = f"{value:.2f}\n[{low:.2f}, {high:.2f}]" if known else _reason(cell, method)
         light = known and abs(value) > 0.75 and not hatch
         box = {"boxstyle": "round,pad=0.15", "fc": "white", "lw": 0, "alpha": 0.85}
         axes.text(
@@ -235,3 +227,8 @@ def dose_multiples(
 
 def _pairs(cells: pd.DataFrame) -> list[tuple[str, str]]:
     return list(dict.fromkeys(zip(cells.source, cells.target, strict=True)))
+
+
+def _reason(cell: dict, method: str) -> str:
+    """Why a method has no value in a cell, in a word or two."""
+    return SHORT_REASON.get(why(cell, method), "missing")

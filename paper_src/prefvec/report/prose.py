@@ -32,15 +32,19 @@ def filled(text: str, numbers: Mapping[str, dict], name: str = "the text") -> st
     return KEYED.sub(write, text)
 
 
-def fill(path: Path, profile: Profile) -> int:
-    """Write the keyed numbers of a Markdown file from the results of a profile; how many there are.
+def numbers_of(profile: Profile) -> dict[str, dict]:
+    """The numbers of a profile by key (`all_numbers`)."""
+    traits = [load_trait(trait).name for trait in profile.traits]
+    return all_numbers(profile.name, [list(pair) for pair in profile.pairs], traits)
+
+
+def fill(path: Path, numbers: Mapping[str, dict]) -> int:
+    """Write the keyed numbers of a Markdown file; how many there are.
 
     Raises ReportError for a file that is not there or has a key without a number.
     """
     if not path.is_file():
         raise ReportError(f"{path} does not exist: give a Markdown file")
-    traits = [load_trait(trait).name for trait in profile.traits]
-    numbers = all_numbers(profile.name, [list(pair) for pair in profile.pairs], traits)
     text = path.read_text(encoding="utf-8")
     write_text(path, filled(text, numbers, path.name))
     return len(KEYED.findall(text))
