@@ -47,7 +47,7 @@ penalties: list = [0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0]  # ridge λ, i
 import pandas as pd
 
 from prefvec.effects import READ, content_and_coherence, matched_efficiency, paired_gain, summarise
-from prefvec.metrics.trait import UNITS
+from prefvec.metrics.trait import UNITS, decimals
 from prefvec.profile import Settings
 from prefvec.report import figures, views
 from prefvec.report.run import Run, result_records
@@ -60,6 +60,7 @@ settings = Settings.from_namespace(globals())
 study = Study(settings)
 run = Run.of_pair("04_adapters", study)
 unit = f"{study.trait.name} score ({UNITS[study.trait.measure]})"
+digits = decimals(UNITS[study.trait.measure])
 
 # %% [markdown]
 # ## Choosing the layer and the dose
@@ -202,18 +203,20 @@ for method in (*LEARNED, "shuffled_pairing", "wrong_trait"):
 for method, found in equal.items():
     run.number(f"te_kl.{method}", found)
 for method in ("oracle", "ridge_concept", "random"):
-    run.number(f"effect.{method}", at_dose.effect[method], digits=1)
-    run.number(f"score.{method}", at_dose.score[method], digits=1)
+    run.number(f"effect.{method}", at_dose.effect[method], digits=digits)
+    run.number(f"score.{method}", at_dose.score[method], digits=digits)
     run.number(f"collapse.{method}", at_dose.collapse[method], "%", digits=0)
 unsteered = summary[summary.method == "unsteered"].iloc[0]
-run.number("score.unsteered", unsteered.score, digits=1)
+run.number("score.unsteered", unsteered.score, digits=digits)
 run.number("censored.unsteered", unsteered.censored, "%", digits=0)
 instructed = summary[summary.method == "instruction"].iloc[0]
-run.number("score.instruction", instructed.score, digits=1)
+run.number("score.instruction", instructed.score, digits=digits)
 run.number(
-    "gain_over_random", paired_gain(study, answers, "ridge_concept", "random", dose), digits=1
+    "gain_over_random", paired_gain(study, answers, "ridge_concept", "random", dose), digits=digits
 )
-run.number("gain_over_r2", paired_gain(study, answers, "ridge_concept", "ridge_r2", dose), digits=1)
+run.number(
+    "gain_over_r2", paired_gain(study, answers, "ridge_concept", "ridge_r2", dose), digits=digits
+)
 run.number("cosine.ridge_concept", maps.diagnostics["ridge_concept"]["cosine_to_own"])
 run.number("cosine.ridge_r2", maps.diagnostics["ridge_r2"]["cosine_to_own"])
 run.number(

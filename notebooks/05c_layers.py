@@ -53,7 +53,7 @@ import pandas as pd
 from prefvec.activations import Site as Place
 from prefvec.diagnostics import components, factorial, layers
 from prefvec.diagnostics.gains import hypothesis_record
-from prefvec.metrics.trait import UNITS
+from prefvec.metrics.trait import UNITS, decimals
 from prefvec.paths import cell_file
 from prefvec.profile import Settings
 from prefvec.report import layer_figures as shown
@@ -69,6 +69,7 @@ settings = Settings.from_namespace({**globals(), "n_evaluation": min(n_evaluatio
 study = Study(settings)
 run = Run.of_pair("05c_layers", study)
 unit = UNITS[study.trait.measure]
+digits = decimals(unit)
 title = f"{study.trait.name}: {source} → {target}"
 
 # %% [markdown]
@@ -255,23 +256,23 @@ described.round(2)
 
 # %%
 for kind, gain in found.items():
-    run.number(f"layers.gain.{kind}", gain.gain, digits=1)
-    run.number(f"layers.loss.{kind}", gain.loss, digits=1)
+    run.number(f"layers.gain.{kind}", gain.gain, digits=digits)
+    run.number(f"layers.loss.{kind}", gain.loss, digits=digits)
     run.number(f"layers.conclusion.{kind}", gain.conclusion.verdict)
     run.number(f"layers.best.{kind}.source", gain.best[0])
     run.number(f"layers.best.{kind}.target", gain.best[1])
 run.number("layers.best.own", best_layer)
 run.number("layers.cka_correlation", likeness)
 for row in compared.itertuples():
-    run.number(f"layers.rule.{row.rule.lower().replace(' ', '_')}", row.gain, digits=1)
+    run.number(f"layers.rule.{row.rule.lower().replace(' ', '_')}", row.gain, digits=digits)
 for text, part in (("raw", raw), ("beyond", beyond)):
-    run.number(f"factorial.{text}.loss", part.loss, digits=1)
+    run.number(f"factorial.{text}.loss", part.loss, digits=digits)
     for factor, share in part.shares.items():
         run.number(f"factorial.{text}.{factor}", share)
 for row in by_component.itertuples():
     name = row.where.replace(" ", "_")
-    run.number(f"components.{row.origin}.{name}", row.specific, digits=1)
-    run.number(f"components.gain.{row.origin}.{name}", row.gain, digits=1)
+    run.number(f"components.{row.origin}.{name}", row.specific, digits=digits)
+    run.number(f"components.gain.{row.origin}.{name}", row.gain, digits=digits)
 run.number("components.n", len(first[1]))
 run.number("layers.n", len(study.splits["evaluation"]))
 

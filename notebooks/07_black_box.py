@@ -49,7 +49,7 @@ from prefvec.judge.budget import Budget
 from prefvec.judge.endpoint import Endpoint
 from prefvec.judge.replies import Replies
 from prefvec.judge.server import LocalServer, llama_server
-from prefvec.metrics.trait import UNITS
+from prefvec.metrics.trait import UNITS, decimals
 from prefvec.report import blackbox_views, views
 from prefvec.report.numbers import number_key
 from prefvec.report.run import Run
@@ -105,10 +105,11 @@ rows, asks = sweep.plan(
     local,
 )
 remote = nullcontext(LocalServer(box_url, box_model, {"url": box_url}))
-with llama_server(box_model) if local else remote as server:
+at_once = 1 if local else 2  # two in one batch would not be the same to the last bit each time
+with llama_server(box_model, parallel=at_once) if local else remote as server:
     endpoint = Endpoint(
         server.base_url, box_model, Replies(study.store), server.identity, Budget(box_requests),
-        parallel=2, send_key=not local,
+        parallel=at_once, send_key=not local,
     )  # fmt: skip
     answers = sweep.ask_all(endpoint, study, rows, asks, box_tokens)
 endpoint.replies.record(run.folder / "black_box_replies.jsonl")
@@ -123,9 +124,13 @@ run.table(blackbox_views.effect_table(found, latex=True), "black_box", align="lr
 blackbox_views.effect_table(found)
 
 # %%
-unit = f"effect ({UNITS[study.trait.measure]})"
+unit = UNITS[study.trait.measure]
 run.figure(
-    "black_box", blackbox_views.sweep_figure, found, unit, f"{box_model}, {study.trait.name}"
+    "black_box",
+    blackbox_views.sweep_figure,
+    found,
+    f"effect ({unit})",
+    f"{box_model}, {study.trait.name}",
 )
 
 # %% [markdown]
@@ -153,12 +158,14 @@ run.number("box.model", box_model)
 for row in found.to_dict("records"):
     if row["condition"] != sweep.PLAIN:
         key = f"box.effect.{number_key(row['condition'])}"
-        run.number(key if row["coefficient"] == 0 else f"{key}.{row['coefficient']:g}", row["effect"], digits=1)  # fmt: skip
+        run.number(key if row["coefficient"] == 0 else f"{key}.{row['coefficient']:g}", row["effect"], digits=decimals(unit))  # fmt: skip
 for other, share in same.items():
     run.number(f"box.identical.{number_key(other)}", share, "%", digits=0)
 for door in gates:
     for field in ("swing", "control", "beyond", "carries"):
-        run.number(f"box.{field}.{number_key(door.name)}", getattr(door, field), digits=1)
+        run.number(
+            f"box.{field}.{number_key(door.name)}", getattr(door, field), digits=decimals(unit)
+        )
 run.number("box.cut", cut, "%", digits=0)
 run.number("box.limit", box_tokens)
 run.number("box.lost", int((answers.reason != "").sum()))

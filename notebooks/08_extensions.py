@@ -32,7 +32,7 @@ temperature: float = 0.7  # of the sampled answers
 # %%
 import pandas as pd
 
-from prefvec.metrics.trait import UNITS
+from prefvec.metrics.trait import UNITS, decimals
 from prefvec.paths import pair_name
 from prefvec.profile import Extensions
 from prefvec.report import extension_records as records_of
@@ -230,7 +230,7 @@ if n_seeds:
     answers.append(drawn.assign(analysis="sampling"))
     run.table(views.sampling_table(sampled, interval_text), "sampling", align="lrrrrrr")
     for row in sampled.itertuples():
-        run.number(f"sampling.effect.{row.method}", row.effect, digits=1)
+        run.number(f"sampling.effect.{row.method}", row.effect, digits=decimals(unit))
         run.number(f"sampling.te.{row.method}", row.te)
         for name in ("seed", "prompt", "rest"):
             run.number(f"sampling.sd_{name}.{row.method}", getattr(row, name) ** 0.5)

@@ -156,6 +156,7 @@ def _interval(record: dict) -> list[float | None]:
 
 
 def _as_text(record: dict) -> str:
+    from prefvec.metrics.trait import decimals
     from prefvec.report.figures import label
     from prefvec.report.views import plain
     from prefvec.stats import Estimate
@@ -164,7 +165,7 @@ def _as_text(record: dict) -> str:
         return plain(Estimate.from_json(values), digits)
 
     site = record["site"]
-    digits = 1 if record["unit"] == "tokens" else 2
+    digits = decimals(record["unit"])
     lines = [
         f"{record['trait']}, {record['source']} -> {record['target']}, {record['n']} questions; layer "
         f"{site['layer_source']} -> {site['layer_target']}, chosen coefficient {site['dose']:g}",

@@ -20,6 +20,11 @@ UNITS = {
 JUDGED_TOKENS = 48  # tokens of a text that a likelihood score reads
 
 
+def decimals(unit: str) -> int:
+    """Digits after the point of a mean score or effect: tokens move by tens, other scores by tenths."""
+    return 1 if unit == UNITS["length"] else 2
+
+
 def trait_scores(
     trait: Trait,
     questions: Sequence[str],

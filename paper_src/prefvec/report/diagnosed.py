@@ -6,14 +6,13 @@ import numpy as np
 import pandas as pd
 
 from prefvec.diagnostics.factorial import FACTORS
-from prefvec.metrics.trait import UNITS
+from prefvec.metrics.trait import decimals
 from prefvec.paths import cell_file
 from prefvec.report.cells import arrow, pair_folder
 from prefvec.report.layer_figures import FACTOR_NAMES
 from prefvec.stats import Estimate, mean_ci
 from prefvec.store import read_json
 
-TOKENS = UNITS["length"]  # effects of tens of them; other scores move by tenths
 HYPOTHESES = {"a": "magnitude", "b": "basis", "c": "layer"}
 VERDICTS = ("supported", "rejected", "undecided")
 COUNTED = {
@@ -57,7 +56,7 @@ def factorial_table(cells: Sequence[dict], show: Callable) -> pd.DataFrame:
                 "pair": arrow(cell["source"], cell["target"]),
                 "trait": cell["trait"],
                 **{h.upper(): cell["verdicts"].get(h, "--") for h in HYPOTHESES},
-                "loss": show(Estimate.from_json(part["loss"]), 1 if unit == TOKENS else 2),
+                "loss": show(Estimate.from_json(part["loss"]), decimals(unit)),
                 **{
                     FACTOR_NAMES[f]: show(Estimate.from_json(part["shares"][f]), 2) for f in FACTORS
                 },
