@@ -49,7 +49,8 @@ for name in models:
     identities[name] = loaded.identity()
 table = pd.DataFrame([a.as_dict() for a in found.values()])
 columns = ["model", "family", "width", "layers", "heads", "kv_heads", "attention", "vocabulary"]
-run.table(table[columns], "architectures", align="llrrrrlr")
+shown = table[columns].rename(columns={"kv_heads": "KV heads"})
+run.table(shown, "architectures", align="llrrrrlr")
 table.set_index("model").T
 
 # %% [markdown]

@@ -120,11 +120,12 @@ endpoint.losses
 
 # %%
 found = sweep.effects(answers, study.trait.sign, seed)
-run.table(blackbox_views.effect_table(found, latex=True), "black_box", align="lrrrr")
-blackbox_views.effect_table(found)
+unit = UNITS[study.trait.measure]
+digits = decimals(unit)
+run.table(blackbox_views.effect_table(found, digits, latex=True), "black_box", align="lrrrr")
+blackbox_views.effect_table(found, digits)
 
 # %%
-unit = UNITS[study.trait.measure]
 run.figure(
     "black_box",
     blackbox_views.sweep_figure,
@@ -151,21 +152,19 @@ print("answers equal word for word to the own vector's:", same)
 cut = float((answers[answers.condition == sweep.PLAIN].n_tokens >= box_tokens).mean())
 print(f"unmodulated answers cut at {box_tokens} tokens: {cut:.0%}")
 gates = sweep.doors(answers, seed)
-blackbox_views.door_table(gates)
+blackbox_views.door_table(gates, digits)
 
 # %%
 run.number("box.model", box_model)
 for row in found.to_dict("records"):
     if row["condition"] != sweep.PLAIN:
         key = f"box.effect.{number_key(row['condition'])}"
-        run.number(key if row["coefficient"] == 0 else f"{key}.{row['coefficient']:g}", row["effect"], digits=decimals(unit))  # fmt: skip
+        run.number(key if row["coefficient"] == 0 else f"{key}.{row['coefficient']:g}", row["effect"], digits=digits)  # fmt: skip
 for other, share in same.items():
     run.number(f"box.identical.{number_key(other)}", share, "%", digits=0)
 for door in gates:
     for field in ("swing", "control", "beyond", "carries"):
-        run.number(
-            f"box.{field}.{number_key(door.name)}", getattr(door, field), digits=decimals(unit)
-        )
+        run.number(f"box.{field}.{number_key(door.name)}", getattr(door, field), digits=digits)
 run.number("box.cut", cut, "%", digits=0)
 run.number("box.limit", box_tokens)
 run.number("box.lost", int((answers.reason != "").sum()))

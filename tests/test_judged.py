@@ -34,7 +34,8 @@ def write_box(root, trait, modulation, bias):
         Door("parameter modulation", ZERO, ZERO, ZERO, 1.0, modulation),
         Door("logit bias", GOOD, BAD, GOOD, 0.0, bias),
     ]
-    record = {"box": PAIR[1], "doors": [{k: plain_value(v) for k, v in d._asdict().items()} for d in gates]}  # fmt: skip
+    doors = [{k: plain_value(v) for k, v in d._asdict().items()} for d in gates]
+    record = {"box": PAIR[1], "settings": {"trait": trait}, "doors": doors}
     write_json(root / "p" / pair_name(*PAIR) / trait / "manifest_07.json", record)
 
 
@@ -94,6 +95,8 @@ def test_tables_have_a_row_a_trait_and_rubric_or_door(results, tmp_path):
     assert list(table.trait) == ["verbosity", "verbosity", "silly", "silly"]
     assert list(table.verdict) == ["fit"] * 4 and table.AUC[0] == r"$0.95\;[0.90,\,1.00]$"
     assert list(gates["direction gets through"]) == ["no", "yes"] * 2
+    digits = [r"$0.9\;[0.9,\,1.0]$", r"$0.95\;[0.90,\,1.00]$"]  # tokens, and nats a token
+    assert list(gates["own vector"][1::2]) == digits
     for name, frame in both.items():
         assert write_table(frame, tmp_path / f"{name}.tex", judged.ALIGN[name]).exists()
     assert judged.tables({}, {}) == {} and judged.judge_table({}).empty

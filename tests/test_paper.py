@@ -54,11 +54,16 @@ def test_numbers_are_formatted_with_unit_and_interval():
     assert format_number(numbers.values["te"], interval=True) == "$0.68$ $[0.40, 1.10]$"
     assert format_number(numbers.values["share"]) == r"$25$\,\%"
     assert format_number(numbers.values["none"]) == "undefined"
+    numbers.add("nothing", Estimate(-0.001, -0.3, 0.001), digits=1)
+    assert format_number(numbers.values["nothing"], interval=True) == "$0.0$ $[-0.3, 0.0]$"
+    assert interval_text(Estimate(-0.001, -0.3, 0.001), 1) == r"$0.0\;[-0.3,\,0.0]$"
 
 
 def test_tables_escape_text_and_check_their_columns(tmp_path):
     frame = pd.DataFrame({"a_b": [HOSTILE], "x": [interval_text(Estimate(1, 0, 2))], "n": [1234]})
     text = write_table(frame, tmp_path / "t.tex").read_text()
+    wide = write_table(frame.rename(columns={"a_b": f"{HOSTILE}\nb"}), tmp_path / "t2.tex")
+    assert rf"\shortstack[r]{{{escape(HOSTILE)} \\ b}} & x" in wide.read_text()
     assert r"a\_b" in text and r"\textbackslash{}input" in text and r"\num{1234}" in text
     with pytest.raises(ReportError, match="table t: 3 columns, but align is 'll'"):
         write_table(frame, tmp_path / "t.tex", "ll")
@@ -80,7 +85,7 @@ def test_latex_prints_hostile_text_and_keyed_numbers(tmp_path):
         "te.x-1_y": {"value": 0.5, "low": 0.1, "high": 0.9, "unit": "", "digits": 2, "source": "s"}
     }
     write_tex(numbers, tmp_path / "numbers.tex")
-    write_table(pd.DataFrame({HOSTILE: [HOSTILE]}), tmp_path / "t1.tex")
+    write_table(pd.DataFrame({f"{HOSTILE}\nb": [HOSTILE]}), tmp_path / "t1.tex")
     done = latex(tmp_path, "\\input{numbers}\\resci{te.x-1_y} \\input{t1} " + escape(HOSTILE))
     assert done.returncode == 0, done.stdout[-1500:]
     printed = subprocess.run(

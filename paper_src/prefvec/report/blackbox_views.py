@@ -29,7 +29,7 @@ LOOKS = {
 }
 
 
-def effect_table(table: pd.DataFrame, latex: bool = False) -> pd.DataFrame:
+def effect_table(table: pd.DataFrame, digits: int = 1, latex: bool = False) -> pd.DataFrame:
     """One row a condition and coefficient."""
     text = interval_text if latex else plain
     shown = table[table.condition != PLAIN]
@@ -38,22 +38,22 @@ def effect_table(table: pd.DataFrame, latex: bool = False) -> pd.DataFrame:
             "condition": shown.condition,
             "coefficient": [f"{c:g}" for c in shown.coefficient],
             "temperature": [f"{t:.2f}" for t in shown.temperature],
-            "effect": [text(e, 1) for e in shown.effect],
+            "effect": [text(e, digits) for e in shown.effect],
             "lost": [str(n) for n in shown.lost],
         }
     )
 
 
-def door_table(found: Sequence[Door], latex: bool = False) -> pd.DataFrame:
+def door_table(found: Sequence[Door], digits: int = 1, latex: bool = False) -> pd.DataFrame:
     """One row a door: what it does with the vector, with the shuffled one, and beyond that."""
     text = interval_text if latex else plain
     return pd.DataFrame(
         [
             {
                 "door": d.name,
-                "own vector": text(d.swing, 1),
-                "shuffled": text(d.control, 1),
-                "beyond": text(d.beyond, 1),
+                "own vector": text(d.swing, digits),
+                "shuffled": text(d.control, digits),
+                "beyond": text(d.beyond, digits),
                 "same answers": f"{100 * d.identical:.0f} %",
                 "direction gets through": d.carries,
             }
@@ -65,7 +65,7 @@ def door_table(found: Sequence[Door], latex: bool = False) -> pd.DataFrame:
 def sweep_figure(table: pd.DataFrame, unit: str, title: str) -> plt.Figure:
     """Effect with 95 % intervals by coefficient: modulation on the left, logit bias on the right, the
     instruction as a band in both."""
-    figure, panels = plt.subplots(1, 2, figsize=(6.4, 2.8), sharey=True)
+    figure, panels = plt.subplots(1, 2, figsize=(6.4, 3.0), sharey=True, layout="constrained")
     told = table[table.condition == INSTRUCTION].effect.iloc[0]
     sides = {
         "coefficient of the modulation": DOORS["parameter modulation"],
@@ -84,8 +84,12 @@ def sweep_figure(table: pd.DataFrame, unit: str, title: str) -> plt.Figure:
             axes.plot(at, values[:, 0], color=colour, marker=marker, ls=line, ms=4, label=name)
             axes.vlines(at, values[:, 1], values[:, 2], color=colour, lw=1, alpha=0.7)
         axes.set(xlabel=text)
-        axes.legend(fontsize=6.5)
     panels[0].set_ylabel(unit)
+    entries = {
+        text: line
+        for axes in panels
+        for line, text in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(entries.values(), entries, loc="outside lower center", ncols=3, fontsize=6.5)
     figure.suptitle(title, fontsize=9)
-    figure.tight_layout()
     return figure

@@ -21,6 +21,7 @@ SCALED = ("unscaled", "norm_scaled")  # the source's vector at a length of its o
 CONTROL = "shuffled_pairing"
 CONTROLS = (CONTROL, "wrong_trait")
 SHOWN = (*DIRECT, *SCALED, *LEARNED, *CONTROLS)
+NO_UNIT = "score"  # of a trait whose file is gone
 NO_EFFECT = "the own vector does not beat random directions"
 BOUND = (
     1.5  # an efficiency beyond ± this counts as this: a ratio with a small denominator has no limit
@@ -164,13 +165,16 @@ def curve_frame(study: Gathered) -> pd.DataFrame:
 
 def trait_unit(study: Gathered, trait: str) -> str:
     """Unit of a trait's score, as its file says."""
-    for (_, _, name), manifest in study.manifests.items():
-        if name == trait:
-            try:
-                return UNITS[load_trait(manifest["settings"]["trait"]).measure]
-            except TraitError:
-                break
-    return "score"
+    units = (manifest_unit(m) for (_, _, name), m in study.manifests.items() if name == trait)
+    return next(units, NO_UNIT)
+
+
+def manifest_unit(manifest: dict) -> str:
+    """Unit of the score that a stage of a trait read, or `NO_UNIT`."""
+    try:
+        return UNITS[load_trait(manifest["settings"]["trait"]).measure]
+    except TraitError:
+        return NO_UNIT
 
 
 def short(model: str) -> str:

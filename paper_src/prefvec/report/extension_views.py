@@ -26,7 +26,7 @@ def spill_matrix(
     names = list(traits)
     values = [_matrix(frame, method, names) for method in methods]
     bound = max(1e-9, np.nanmax(np.abs([v[..., 0] for v in values])))
-    side = 0.95 * len(names)
+    side = 0.85 * len(names)
     figure, panels = plt.subplots(
         1, len(methods), figsize=((side + 0.25) * len(methods) + 1.5, side + 1.2), squeeze=False,
         layout="constrained",
@@ -40,7 +40,7 @@ def spill_matrix(
             text = "–" if np.isnan(value) else f"{value:.2f}"
             axes.text(j, i - 0.1, text, ha="center", va="center", color=colour, weight=weight)
             between = "" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"
-            axes.text(j, i + 0.14, between, ha="center", va="center", color=colour, fontsize=5.5)
+            axes.text(j, i + 0.14, between, ha="center", va="center", color=colour, fontsize=6.5)
             if i == j:
                 box = plt.Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fill=False, ec="0.2", lw=1)
                 axes.add_patch(box)

@@ -7,8 +7,9 @@ import pandas as pd
 from prefvec.blackbox.sweep import CARRIES, CARRIES_NOTHING, DOORS, NOT_SHOWN, Door
 from prefvec.judge.agreement import COHERENCE, FIT_AUC, FIT_MISSING, Fitness
 from prefvec.judge.judging import is_local
+from prefvec.metrics.trait import decimals
 from prefvec.report.blackbox_views import door_table
-from prefvec.report.cells import pair_folder
+from prefvec.report.cells import manifest_unit, pair_folder
 from prefvec.report.judge_views import fitness_table
 from prefvec.report.numbers import number_key
 from prefvec.stats import Estimate
@@ -40,7 +41,12 @@ def judge_table(judges: dict[str, dict], latex: bool = False) -> pd.DataFrame:
 
 def box_table(boxes: dict[str, dict], latex: bool = False) -> pd.DataFrame:
     """A row a trait and a door of a black box: what the vector does, and what its controls do."""
-    return _with_trait({trait: door_table(doors(m), latex) for trait, m in boxes.items()})
+    return _with_trait(
+        {
+            trait: door_table(doors(m), decimals(manifest_unit(m)), latex)
+            for trait, m in boxes.items()
+        }
+    )
 
 
 def tables(judges: dict[str, dict], boxes: dict[str, dict]) -> dict[str, pd.DataFrame]:

@@ -115,7 +115,7 @@ def _parts(number: dict, interval: bool) -> list[str]:
 
     def show(x: float) -> str:
         scaled = 100 * x if number["unit"] == "%" else x
-        return str(scaled) if isinstance(scaled, int) else f"{scaled:.{number['digits']}f}"
+        return str(scaled) if isinstance(scaled, int) else f"{scaled:z.{number['digits']}f}"
 
     parts = [show(number["value"])]
     if interval and number["low"] is not None and number["high"] is not None:

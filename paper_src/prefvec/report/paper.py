@@ -1,6 +1,7 @@
 """From the results of every stage to what LaTeX reads, and to `experiment_results.json`."""
 
 import shutil
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def counts(cells: pd.DataFrame) -> dict[str, int]:
 
 def pair_table(cells: pd.DataFrame, method: str) -> pd.DataFrame:
     """For LaTeX: the chosen map, both plain ridge maps, direct writing and controls, by cell."""
-    return _pairs(cells, method, interval_text)
+    return _pairs(cells, method, interval_text).rename(columns=_two_lines)
 
 
 def pair_frame(cells: pd.DataFrame, method: str) -> pd.DataFrame:
@@ -249,6 +250,11 @@ def _pairs(cells: pd.DataFrame, method: str, show) -> pd.DataFrame:
     for name in dict.fromkeys((method, *BESIDE)):
         frame[label(name)] = [show(e) for e in cells[name]]
     return pd.DataFrame(frame)
+
+
+def _two_lines(name: str) -> str:
+    """A column's name for LaTeX, in lines about as wide as an interval."""
+    return "\n".join(textwrap.wrap(name, 18, break_on_hyphens=False))
 
 
 def _best(found: Findings, show) -> pd.DataFrame:

@@ -75,7 +75,8 @@ def predict(study: Gathered, cells: pd.DataFrame, method: str, seed: int = 0) ->
     The verdict is `beats` if the gain's interval (cells resampled) lies above 0, `does not beat` if it
     does not, `undecided` for fewer than 8 cells or two pairs of models.
     """
-    rows = known_before(study, cells).assign(efficiency=bounded(cells, method))
+    between = {end: [getattr(e, end) for e in cells[method]] for end in ("low", "high")}
+    rows = known_before(study, cells).assign(efficiency=bounded(cells, method), **between)
     rows = rows.dropna(subset=[*PREDICTORS, "efficiency"]).reset_index(drop=True)
     group = pd.Series(
         [frozenset(p) for p in zip(rows.source, rows.target, strict=True)], dtype=object
@@ -118,19 +119,21 @@ def prediction_numbers(found: Prediction) -> dict[str, object]:
 
 
 def prediction_figure(rows: pd.DataFrame) -> plt.Figure:
-    """rows: of a `Prediction`. Found against foretold efficiency, one mark a cell, by trait; the line is a perfect prediction."""
-    figure, axes = plt.subplots(figsize=(4.2, 3.2), layout="constrained")
+    """rows: of a `Prediction`. Found against foretold efficiency, one mark a cell with its 95 % interval,
+    by trait; the line is a perfect prediction."""
+    figure, axes = plt.subplots(figsize=(4.2, 3.7), layout="constrained")
     looks = [("#0072B2", "s"), ("#D55E00", "^"), ("#009E73", "D"), ("#CC79A7", "v"), ("0.4", "o")]
     if "foretold" in rows:
         for i, (trait, part) in enumerate(rows.groupby("trait", sort=False)):
             colour, marker = looks[i % len(looks)]
+            axes.vlines(part.foretold, part.low, part.high, color=colour, lw=1, alpha=0.35)
             axes.plot(part.foretold, part.efficiency, marker, color=colour, ms=5, label=trait)
             for row in part.itertuples():
                 text = f"{short(row.source)[0]}→{short(row.target)[0]}"
                 axes.annotate(text, (row.foretold, row.efficiency), (4, 2), textcoords="offset points", fontsize=6)  # fmt: skip
         ends = [rows[["foretold", "efficiency"]].min().min(), rows[["foretold", "efficiency"]].max().max()]  # fmt: skip
         axes.plot(ends, ends, color="0.6", lw=0.8, ls="--", zorder=0)
-        axes.legend(fontsize=7)
+        figure.legend(loc="outside upper center", ncols=3, fontsize=7)
     else:
         axes.text(0.5, 0.5, "too few cells", transform=axes.transAxes, ha="center")
     axes.set(xlabel="foretold transfer efficiency", ylabel="transfer efficiency found")
@@ -139,6 +142,6 @@ def prediction_figure(rows: pd.DataFrame) -> plt.Figure:
 
 def prediction_frame(found: Prediction) -> pd.DataFrame:
     """Every cell: predictors, what was found, what was foretold."""
-    frame = found.rows.drop(columns=["source", "target"])
+    frame = found.rows.drop(columns=["source", "target", "low", "high"])
     pairs = [arrow(row.source, row.target) for row in found.rows.itertuples()]
     return frame.rename(columns=PREDICTORS).assign(pair=pairs).set_index("pair").round(2)

@@ -23,10 +23,10 @@ def escape(text: str) -> str:
 
 
 def interval_text(estimate: Estimate, digits: int = 2, scale: float = 1.0) -> str:
-    """`value [low, high]` in maths mode; a dash where it is undefined."""
+    """`value [low, high]` in maths mode, without negative zeros; a dash where it is undefined."""
     if not np.isfinite(estimate.value):
         return "--"
-    value, low, high = (f"{scale * x:.{digits}f}" for x in estimate)
+    value, low, high = (f"{scale * x:z.{digits}f}" for x in estimate)
     return f"${value}$" if "nan" in (low, high) else f"${value}\\;[{low},\\,{high}]$"
 
 
@@ -34,18 +34,23 @@ def write_table(frame: pd.DataFrame, path: Path, align: str | None = None) -> Pa
     """Write a booktabs `tabular` (without the float around it).
 
     Strings are escaped unless they are maths written by `interval_text`; numbers must have been
-    formatted by the caller. Column names are escaped too.
+    formatted by the caller. Column names are escaped too; a line break in one is a line break.
     """
     spec = align or "l" + "r" * (frame.shape[1] - 1)
     if len(spec) != frame.shape[1]:
         raise ReportError(f"table {path.stem}: {frame.shape[1]} columns, but align is '{spec}'")
     lines = [rf"\begin{{tabular}}{{@{{}}{spec}@{{}}}}", r"\toprule"]
-    lines.append(" & ".join(escape(c) for c in frame.columns) + r" \\")
+    lines.append(" & ".join(_header(c) for c in frame.columns) + r" \\")
     lines.append(r"\midrule")
     for row in frame.itertuples(index=False):
         lines.append(" & ".join(_cell(value) for value in row) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
     return write_text(path, "\n".join(lines) + "\n")
+
+
+def _header(text: object) -> str:
+    lines = [escape(line) for line in str(text).split("\n")]
+    return lines[0] if len(lines) == 1 else r"\shortstack[r]{" + r" \\ ".join(lines) + "}"
 
 
 def _cell(value: object) -> str:
@@ -54,6 +59,6 @@ def _cell(value: object) -> str:
     if isinstance(value, (int, np.integer)):
         return rf"\num{{{value}}}"
     if isinstance(value, (float, np.floating)):
-        return "--" if not np.isfinite(value) else rf"\num{{{value:.2f}}}"
+        return "--" if not np.isfinite(value) else rf"\num{{{value:z.2f}}}"
     text = str(value)
     return text if text.startswith("$") and text.endswith("$") or text == "--" else escape(text)
