@@ -76,8 +76,10 @@ def test_the_request_is_the_server_s_dialect():
     sampling = Sampling(0.9, 0.95, 1.2)
     local = sampling.ask("Why?", "Be brief.", 9, 3, True).body()
     assert (local["temperature"], local["top_p"], local["repeat_penalty"], local["seed"]) == (0.9, 0.95, 1.2, 3)  # fmt: skip
+    assert local["cache_prompt"] is False  # what was asked before does not enter the rounding
     other = sampling.ask("Why?", "", 9, 3, False).body()
-    assert "repeat_penalty" not in other and other["frequency_penalty"] == pytest.approx(0.2)
+    assert not {"repeat_penalty", "cache_prompt"} & set(other)
+    assert other["frequency_penalty"] == pytest.approx(0.2)
 
 
 def test_a_sweep_pairs_questions_counts_losses_and_sends_equal_requests_once(store):

@@ -25,11 +25,14 @@ class Sampling(NamedTuple):
     repetition_penalty: float
 
     def ask(self, question: str, system: str, limit: int, seed: int, local: bool) -> Ask:
-        """The request of a question. llama.cpp takes the repetition penalty as `repeat_penalty`; an
-        API that has none is given the frequency penalty of the same excess over 1."""
-        excess = self.repetition_penalty - 1
-        penalty = ("repeat_penalty", self.repetition_penalty) if local else ("frequency_penalty", excess)  # fmt: skip
-        options = (penalty, ("seed", seed), ("top_p", self.top_p))
+        """The request of a question. llama.cpp takes the repetition penalty as `repeat_penalty`, and
+        is to read every prompt whole: one that goes on from the last request's is rounded otherwise.
+        An API that has no such penalty is given the frequency penalty of the same excess over 1."""
+        if local:
+            own = [("cache_prompt", False), ("repeat_penalty", self.repetition_penalty)]
+        else:
+            own = [("frequency_penalty", self.repetition_penalty - 1)]
+        options = (*own, ("seed", seed), ("top_p", self.top_p))
         return Ask(question, system, limit, self.temperature, options=options)
 
 
