@@ -135,7 +135,7 @@ def efficiency_bars(
 def penalty_path(rows: list[dict], best_r2: float, best_concept: float, title: str) -> plt.Figure:
     """The λ path: reconstruction R² and held-out concept cosine, with both choices marked."""
     frame = pd.DataFrame(rows)
-    figure, axes = plt.subplots(figsize=(4.6, 2.8))
+    figure, axes = plt.subplots(figsize=(4.6, 3.0), layout="constrained")
     lines = [
         ("r2", "R², random folds", "#D55E00", "^", "--", best_r2),
         ("r2_styles", "R², styles held out", "#E69F00", "v", ":", None),
@@ -149,7 +149,7 @@ def penalty_path(rows: list[dict], best_r2: float, best_concept: float, title: s
             axes.axvline(best, color=colour, lw=0.8, ls=line)
     axes.set(xscale="log", ylim=(0, 1.02), title=title)
     axes.set(xlabel="ridge penalty λ (mean diagonals of XᵀX)", ylabel="held-out score")
-    axes.legend(fontsize=7, loc="lower left")
+    figure.legend(loc="outside lower center", ncols=3, fontsize=7)
     return figure
 
 
