@@ -153,7 +153,7 @@ def execute(path: Path, given: dict[str, object], output: Path) -> Path:
                 papermill.execute_notebook(
                     str(path), str(working), parameters=given, kernel_name="python3", cwd=str(ROOT),
                     progress_bar={"disable": None, "desc": path.stem},
-                    extra_arguments=["--log-level=40"],  # the kernel's transport notices
+                    extra_arguments=["--log-level=50"],  # not its transport notices, nor the interrupt that ends it
                 )  # fmt: skip
                 break
             except RuntimeError as error:
