@@ -29,7 +29,7 @@ LOOKS = {
 }
 
 
-def effect_table(table: pd.DataFrame, digits: int = 1, latex: bool = False) -> pd.DataFrame:
+def effect_table(table: pd.DataFrame, digits: int, latex: bool = False) -> pd.DataFrame:
     """One row a condition and coefficient."""
     text = interval_text if latex else plain
     shown = table[table.condition != PLAIN]
@@ -44,7 +44,7 @@ def effect_table(table: pd.DataFrame, digits: int = 1, latex: bool = False) -> p
     )
 
 
-def door_table(found: Sequence[Door], digits: int = 1, latex: bool = False) -> pd.DataFrame:
+def door_table(found: Sequence[Door], digits: int, latex: bool = False) -> pd.DataFrame:
     """One row a door: what it does with the vector, with the shuffled one, and beyond that."""
     text = interval_text if latex else plain
     return pd.DataFrame(
@@ -73,7 +73,8 @@ def sweep_figure(table: pd.DataFrame, unit: str, title: str) -> plt.Figure:
     }
     for axes, (text, names) in zip(panels, sides.items(), strict=True):
         axes.axhspan(told.low, told.high, color="0.9", zorder=0)
-        axes.axhline(told.value, color="0.4", lw=0.8, label="instruction in the prompt")
+        named = "instruction in the prompt" if axes is panels[0] else None  # once in the legend
+        axes.axhline(told.value, color="0.4", lw=0.8, label=named)
         axes.axhline(0, color="0.7", lw=0.6)
         for k, name in enumerate(names):
             colour, marker, line = LOOKS[name]
@@ -85,11 +86,6 @@ def sweep_figure(table: pd.DataFrame, unit: str, title: str) -> plt.Figure:
             axes.vlines(at, values[:, 1], values[:, 2], color=colour, lw=1, alpha=0.7)
         axes.set(xlabel=text)
     panels[0].set_ylabel(unit)
-    entries = {
-        text: line
-        for axes in panels
-        for line, text in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(entries.values(), entries, loc="outside lower center", ncols=3, fontsize=6.5)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=6.5)
     figure.suptitle(title, fontsize=9)
     return figure
