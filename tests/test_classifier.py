@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from prefvec.errors import TraitError
-from prefvec.metrics.classifier import area_under_curve, fit_classifier
+from prefvec.metrics.classifier import area_under_curve, fit_classifier, simplest_within_error
 
 TOPICS = ["rivers", "bread", "trains", "owls", "glass", "salt", "maps", "rain"]
 FORMAL = ["It is established that {} merit careful study.", "One may observe that {} are considerable."]  # fmt: skip
@@ -27,6 +27,14 @@ def test_it_separates_new_texts_of_the_two_poles():
 def test_labels_without_meaning_are_not_learned():
     mixed = np.random.default_rng(0).permutation(texts(FORMAL) + texts(CASUAL))
     assert fit_classifier(list(mixed[:16]), list(mixed[16:]), TOPICS * 2).auc < 0.85
+
+
+def test_the_penalty_is_the_strongest_that_the_folds_cannot_tell_from_the_best():
+    weak, near, best = [0.5, 0.6, 0.5, 0.6], [0.8, 0.9, 0.8, 0.9], [0.8, 0.9, 0.82, 0.92]
+    assert simplest_within_error([weak, near, best]) == 1  # 0.85 against 0.86 ± 0.03
+    assert simplest_within_error([weak, best, near]) == 1  # the best itself
+    assert simplest_within_error([near, weak, best]) == 0
+    assert simplest_within_error([[np.nan, 0.5], [np.nan, 0.9]]) == 1  # a fold without a pole
 
 
 def test_too_few_texts_are_refused():

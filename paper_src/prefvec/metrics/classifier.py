@@ -66,20 +66,33 @@ def fit_classifier(
     def model(strength: float) -> LogisticRegression:
         return LogisticRegression(C=strength, max_iter=2000, random_state=seed)
 
-    aucs = [
-        area_under_curve(
-            cross_val_predict(
-                model(c), x, labels, groups=both, cv=GroupKFold(folds), method="decision_function"
-            ),
-            labels,
-        )
+    splits = list(GroupKFold(folds).split(x, labels, both))
+    scores = [
+        cross_val_predict(model(c), x, labels, cv=splits, method="decision_function")
         for c in STRENGTHS
     ]
-    best = int(np.argmax(aucs))
-    fitted = model(STRENGTHS[best]).fit(x, labels)
-    return TraitClassifier(
-        fitted.coef_[0], float(fitted.intercept_[0]), STRENGTHS[best], aucs[best], len(labels)
+    chosen = simplest_within_error(
+        [[area_under_curve(s[test], labels[test]) for _, test in splits] for s in scores]
     )
+    fitted = model(STRENGTHS[chosen]).fit(x, labels)
+    auc = area_under_curve(scores[chosen], labels)
+    return TraitClassifier(
+        fitted.coef_[0], float(fitted.intercept_[0]), STRENGTHS[chosen], auc, len(labels)
+    )
+
+
+def simplest_within_error(aucs: Sequence[Sequence[float]]) -> int:
+    """Index of the strongest penalty whose mean area is within one standard error of the best one's
+    (Breiman et al. 1984, section 3.4.3), from areas `[penalties, folds]`, strongest first.
+
+    The best by itself would change with a text that differs by a token, and with it the scale of
+    every score."""
+    values = np.asarray(aucs, float)
+    means = np.nanmean(values, axis=1)
+    best = int(np.nanargmax(means))
+    known = values[best][~np.isnan(values[best])]
+    error = known.std(ddof=1) / np.sqrt(len(known)) if len(known) > 1 else 0.0
+    return int(np.argmax(means >= means[best] - error))
 
 
 def area_under_curve(scores: Sequence[float], labels: Sequence[int]) -> float:
