@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from prefvec.metrics.classifier import area_under_curve
-from prefvec.stats import difference, mean_ci, paired_auc, transfer_efficiency
+from prefvec.stats import Estimate, difference, mean_ci, paired_auc, transfer_efficiency
 
 
 @pytest.fixture
@@ -91,3 +91,9 @@ def test_the_area_under_the_curve_is_that_of_scikit_learn_with_ties():
 
 def test_a_text_without_a_score_counts_half():
     assert paired_auc(np.array([np.nan, 2.0]), np.array([1.0, 1.0])).value == 0.75
+
+
+def test_an_estimate_in_words_has_no_negative_zero_and_says_what_is_undefined():
+    assert Estimate(-0.004, -0.2, 0.1).in_words() == "0.00 [-0.20, 0.10]"
+    assert Estimate(12.34, float("nan"), float("nan")).in_words(1) == "12.3"
+    assert Estimate(float("nan"), float("nan"), float("nan")).in_words() == "--"

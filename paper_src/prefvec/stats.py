@@ -25,6 +25,14 @@ class Estimate(NamedTuple):
         """[value, low, high] with None for what is undefined."""
         return [None if not np.isfinite(x) else float(x) for x in self]
 
+    def in_words(self, digits: int = 2) -> str:
+        """`value [low, high]`, or the value where it has no interval, without negative zeros; a dash
+        where it is undefined."""
+        if not np.isfinite(self.value):
+            return "--"
+        value, low, high = (f"{x:z.{digits}f}" for x in self)
+        return value if "nan" in (low, high) else f"{value} [{low}, {high}]"
+
     @classmethod
     def from_json(cls, values: Iterable[float | None]) -> "Estimate":
         """The estimate that `as_json` wrote; what is None is NaN."""

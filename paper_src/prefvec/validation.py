@@ -56,7 +56,7 @@ def verdicts(validity: pd.DataFrame, trait: str) -> list[str]:
             f"'{trait}' has no texts with known labels (data/gold/{trait}.jsonl): not validated"
         ]
     return [
-        f"{row.score}: AUC {row.auc.value:.2f} [{row.auc.low:.2f}, {row.auc.high:.2f}], "
+        f"{row.score}: AUC {row.auc.in_words()}, "
         + (
             "fit"
             if row.fit

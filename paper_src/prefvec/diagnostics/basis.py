@@ -17,7 +17,6 @@ from prefvec.diagnostics.gains import (
     Effects,
     Outcome,
     effects_of,
-    in_words,
     random_effects,
 )
 from prefvec.diagnostics.outliers import outlier_dimensions, without
@@ -192,9 +191,9 @@ def conclude(
     """The verdict of `RULE` from outcomes at one dose and the maps' paired gains."""
     own = found[ORACLE]
     if not own.gain.low > 0:
-        reason = f"the own vector's gain over random directions is {in_words(own.gain)}"
+        reason = f"the own vector's gain over random directions is {own.gain.in_words()}"
         return Conclusion("undecided", reason, RULE)
-    said = ", ".join(f"{m} {in_words(found[m].share)}" for m in (*RAW, *MAPS))
+    said = ", ".join(f"{m} {found[m].share.in_words()}" for m in (*RAW, *MAPS))
     said = f"share of the own vector's gain: {said}"
     if any(found[m].works for m in RAW):
         return Conclusion("rejected", f"{said}; the raw direction works", RULE)

@@ -76,9 +76,3 @@ def random_effects(effects: Effects, dose: float) -> np.ndarray:
     """Effects `[k, n]` of the random directions at an unsigned dose, in order of their number."""
     names = sorted(m for m, d in effects if d == dose and RANDOM_NAME.fullmatch(m))
     return np.stack([effects[name, dose] for name in names])
-
-
-def in_words(estimate: Estimate, digits: int = 2) -> str:
-    """`value [low, high]`."""
-    value, low, high = (f"{x:.{digits}f}" for x in estimate)
-    return f"{value} [{low}, {high}]"

@@ -17,7 +17,6 @@ from prefvec.diagnostics.gains import (
     Effects,
     Outcome,
     effects_of,
-    in_words,
     random_effects,
 )
 from prefvec.diagnostics.outliers import held_by, outlier_dimensions, without
@@ -228,11 +227,11 @@ def conclude(direct: str, found: Mapping[str, Outcome]) -> Conclusion:
     """The verdict of `RULE` from the outcomes of the chosen direct direction, `unscaled` and the oracle."""
     own, best, as_it_is = found[ORACLE], found[direct], found[UNSCALED]
     if not own.gain.low > 0:
-        reason = f"the own vector's gain over random directions is {in_words(own.gain)}"
+        reason = f"the own vector's gain over random directions is {own.gain.in_words()}"
         return Conclusion("undecided", reason, RULE)
     said = (
-        f"{direct} at its best scale: {in_words(best.share)} of the own vector's gain, "
-        f"{best.collapse:.0%} collapsed; unscaled: {in_words(as_it_is.share)}, "
+        f"{direct} at its best scale: {best.share.in_words()} of the own vector's gain, "
+        f"{best.collapse:.0%} collapsed; unscaled: {as_it_is.share.in_words()}, "
         f"{as_it_is.collapse:.0%} collapsed"
     )
     if best.fails or (best.works and as_it_is.works):

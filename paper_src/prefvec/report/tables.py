@@ -24,10 +24,9 @@ def escape(text: str) -> str:
 
 def interval_text(estimate: Estimate, digits: int = 2, scale: float = 1.0) -> str:
     """`value [low, high]` in maths mode, without negative zeros; a dash where it is undefined."""
-    if not np.isfinite(estimate.value):
-        return "--"
-    value, low, high = (f"{scale * x:z.{digits}f}" for x in estimate)
-    return f"${value}$" if "nan" in (low, high) else f"${value}\\;[{low},\\,{high}]$"
+    text = Estimate(*(scale * x for x in estimate)).in_words(digits)
+    spaced = text.replace(" [", "\\;[").replace(", ", ",\\,")
+    return text if text == "--" else f"${spaced}$"
 
 
 def write_table(frame: pd.DataFrame, path: Path, align: str | None = None) -> Path:

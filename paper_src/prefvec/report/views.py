@@ -21,9 +21,7 @@ QUALITY = {
 }
 
 
-def plain(estimate: Estimate, digits: int = 2) -> str:
-    """`value [low, high]` as plain text."""
-    return interval_text(estimate, digits).replace("$", "").replace("\\;", " ").replace("\\,", " ")
+plain = Estimate.in_words  # for the notebook what `interval_text` is for LaTeX
 
 
 def at_dose(summary: pd.DataFrame, methods: list[str], dose: float) -> pd.DataFrame:
