@@ -46,13 +46,29 @@ penalties: list = [0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0]  # ridge λ, i
 # %%
 import pandas as pd
 
-from prefvec.effects import READ, content_and_coherence, matched_efficiency, paired_gain, summarise
+from prefvec.effects import (
+    NOTHING,
+    READ,
+    content_and_coherence,
+    matched_efficiency,
+    paired_gain,
+    summarise,
+)
 from prefvec.metrics.trait import UNITS, decimals
 from prefvec.profile import Settings
 from prefvec.report import figures, views
 from prefvec.report.run import Run, result_records
 from prefvec.study import Study
-from prefvec.transfer import LEARNED, choose_site, evaluate, learned_methods
+from prefvec.transfer import (
+    CONTROLS,
+    LEARNED,
+    both_ways,
+    choose_site,
+    controls_of,
+    evaluate,
+    learned_methods,
+    strongest_wrong,
+)
 from prefvec.transfer.doses import kl_curve, matched_doses
 from prefvec.transfer.truth import truth_margins, truth_table
 
@@ -103,14 +119,17 @@ pd.DataFrame(maps.diagnostics).T.round(3)
 # ## Comparing maps
 #
 # On further questions that neither the site was chosen on nor results are reported on. The method that
-# is best here over *all* cells of the study is fixed for all of them (notebook 09).
+# is best here over *all* cells of the study is fixed for all of them (notebook 09). Another trait's vector
+# is tried towards both of its poles here, and the one that moves this score more is the control.
 
 # %%
 dose = study.trait.sign * site.dose
 compared = None
 if study.splits["choice"]:
-    tried = evaluate(study, site, directions, split="choice")
+    tried = evaluate(study, site, both_ways(directions), split="choice")
     compared = summarise(study, tried, "choice")
+    at_choice = compared[compared.dose == dose].set_index("method")
+    directions = strongest_wrong(directions, {m: e.value for m, e in at_choice.effect.items()})
 views.method_frame(compared, ["oracle", *LEARNED, "random"], dose) if study.splits[
     "choice"
 ] else None
@@ -139,8 +158,7 @@ answers = evaluate(
     study, site, directions, curve=["oracle", "ridge_concept", "random_0"], also=also
 )
 summary = summarise(study, answers)
-controls = ["shuffled_pairing", "wrong_trait", "random"]
-shown = ["unsteered", "instruction", "oracle", *LEARNED, *controls]
+shown = ["unsteered", "instruction", "oracle", *LEARNED, *CONTROLS, "random"]
 run.table(views.method_table(summary, shown, dose), "adapters", align="lrrrr")
 views.method_frame(summary, shown, dose)
 
@@ -151,7 +169,7 @@ at_profile = summary[summary.dose.isin(profile_doses)]
 run.figure("dose_response", figures.dose_response, at_profile, unit, title, limit)
 
 # %%
-bars = ["oracle", *LEARNED, "shuffled_pairing", "wrong_trait"]
+bars = ["oracle", *LEARNED, *CONTROLS, NOTHING]
 run.figure("adapter_efficiency", figures.efficiency_bars, summary, bars, dose, title)
 
 # %%
@@ -183,7 +201,10 @@ views.quality_frame(quality)
 # %%
 truth = None
 if study.trait.name == "honest":
-    told = [(m, directions[m], site.layer_target, dose) for m in (*matched_of, *controls[:2])]
+    told = [
+        (m, directions[m], site.layer_target, dose)
+        for m in (*matched_of, *controls_of("ridge_concept"))
+    ]
     margins = truth_margins(
         study, study.target, [("unsteered", None, -1, 0.0), *told], n_statements
     )
@@ -198,7 +219,7 @@ views.examples(answers, dose, ["unsteered", "oracle", "ridge_concept", "ridge_r2
 
 # %%
 at_dose = summary[summary.dose == dose].set_index("method")
-for method in (*LEARNED, "shuffled_pairing", "wrong_trait"):
+for method in (*LEARNED, *CONTROLS, NOTHING):
     run.number(f"te.{method}", at_dose.te[method])
 for method, found in equal.items():
     run.number(f"te_kl.{method}", found)

@@ -269,6 +269,17 @@ def test_multiscale_weights_undo_the_shrinkage_of_the_band_that_predicts():
     assert (adapter.band_weights >= 0).all() and adapter.band_weights.max() < 0.5
 
 
+def test_multiscale_takes_weights_that_are_given():
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(60, 12)), generator.normal(size=(60, 5))
+    given = make_adapter("multiscale", band_weights=[1, 2, 0]).fit(x, y)
+    assert list(given.band_weights) == [1, 2, 0]
+    parts = [make_adapter("multiscale", band_weights=w).fit(x, y).map(x[0]) for w in np.eye(3)]
+    np.testing.assert_allclose(given.map(x[0]), parts[0] + 2 * parts[1], atol=1e-6)
+    with pytest.raises(ConfigError, match="band_weights must be three"):
+        make_adapter("multiscale", band_weights=[1.0])
+
+
 def test_mlp_beats_linear_maps_where_the_truth_bends():
     """A step saturates: its effect is less than the slope at rest says, by coordinate differently."""
     generator = np.random.default_rng(0)

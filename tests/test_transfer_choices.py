@@ -7,7 +7,13 @@ import pytest
 from prefvec.report.choice import mean_efficiency, ranking
 from prefvec.stats import Estimate
 from prefvec.transfer.doses import matched_doses
-from prefvec.transfer.methods import centred_by
+from prefvec.transfer.methods import (
+    CONTROLS_OF,
+    both_ways,
+    centred_by,
+    controls_of,
+    strongest_wrong,
+)
 from prefvec.transfer.sites import best_cell, specific_effects
 
 
@@ -85,3 +91,21 @@ def test_the_mean_over_cells_bounds_each_and_leaves_undefined_ones_out():
     nan = float("nan")
     cells = pd.DataFrame({"a": [Estimate(v, nan, nan) for v in (1.0, 0.5, 9.0, nan)]})
     assert mean_efficiency(cells, "a").value == pytest.approx(1.0)
+
+
+def test_the_wrong_trait_is_turned_the_way_that_moves_the_score_more():
+    directions = {
+        name: np.ones(3) for name in ("multiscale", "wrong_trait", "wrong_trait_multiscale")
+    }
+    both = both_ways(directions)
+    assert (both["wrong_trait_reversed"] == -1).all() and "multiscale_reversed" not in both
+    effects = {"wrong_trait": -2.0, "wrong_trait_reversed": 1.0}
+    effects |= {"wrong_trait_multiscale": 3.0, "wrong_trait_multiscale_reversed": -3.0}
+    turned = strongest_wrong(directions, effects)
+    assert (turned["wrong_trait"] == -1).all() and (turned["wrong_trait_multiscale"] == 1).all()
+    assert (turned["multiscale"] == 1).all()
+
+
+def test_a_map_has_controls_of_its_own_or_those_of_ridge():
+    assert controls_of("multiscale") == CONTROLS_OF["multiscale"]
+    assert controls_of("procrustes") == controls_of("ridge_concept") == CONTROLS_OF["ridge_concept"]

@@ -18,6 +18,7 @@ RANDOM_NAME = re.compile(r"random_\d+")
 # Methods whose answers are read for content and coherence: another model has to read them all.
 READ = (UNSTEERED, ORACLE, *LEARNED, "random_0")
 RANDOM = "random"  # the mean over the random directions, prompt by prompt
+NOTHING = "nothing"  # the unsteered answer, as if it were a method's: what doing nothing amounts to
 
 
 def pool_random(table: pd.DataFrame) -> pd.DataFrame:
@@ -35,7 +36,8 @@ def summarise(study: Study, table: pd.DataFrame, split: str = "evaluation") -> p
 
     `effect` is the change of the score against the unsteered answer, in the score's unit, positive
     when it goes the way it was steered; `te` is the transfer efficiency at the same dose, NaN
-    where it has no meaning. Columns that are estimates hold `Estimate`s.
+    where it has no meaning. The pseudo-method `nothing` has the unsteered answers at every dose of
+    the own vector: its efficiency is above 0 where random directions move the score the wrong way. Columns that are estimates hold `Estimate`s.
     """
     table = pool_random(table.assign(censored=table.finish == "length"))
     cells = {
@@ -43,6 +45,7 @@ def summarise(study: Study, table: pd.DataFrame, split: str = "evaluation") -> p
         for key, cell in table.groupby(["method", "dose"], sort=False)
     }
     base = cells[UNSTEERED, 0.0]
+    cells |= {(NOTHING, dose): base for method, dose in cells if method == ORACLE}
     seed, sign = study.settings.seed, study.trait.sign
     rows = []
     for (method, dose), cell in cells.items():

@@ -67,7 +67,7 @@ class MultiScale(Adapter):
     W = Σ w_b W_b. The weights w ≥ 0 minimise ‖Y − Σ w_b Ŷ_b‖² over predictions of rows that the band's
     map was not fitted on (stacked regressions, Breiman 1996; non-negative least squares, Lawson &
     Hanson 1974): `folds` folds of whole groups, or of random rows by `seed` where no groups are given.
-    The map is 0 if no band predicts anything.
+    The map is 0 if no band predicts anything. `band_weights`: three w that are given, not fitted.
 
     Raises ConfigError when an option is out of range or the rows have fewer than three principal axes,
     VectorError when there are fewer groups (or rows) than folds.
@@ -81,6 +81,7 @@ class MultiScale(Adapter):
         cuts: Sequence[float] = (0.5, 0.9),
         folds: int = 5,
         seed: int = 0,
+        band_weights: Sequence[float] | None = None,
     ):
         above_zero(self.name, penalty=penalty)
         whole(self.name, folds=folds)
@@ -88,7 +89,10 @@ class MultiScale(Adapter):
             raise ConfigError(f"{self.name} folds must be 2 or more, got {folds}")
         if len(cuts) != 2 or not 0 < cuts[0] < cuts[1] < 1:
             raise ConfigError(f"{self.name} cuts must be two rising shares in (0, 1), got {cuts}")
+        if band_weights is not None and np.shape(band_weights) != (3,):
+            raise ConfigError(f"{self.name} band_weights must be three, got {band_weights}")
         self.penalty, self.cuts, self.folds, self.seed = penalty, tuple(cuts), folds, seed
+        self.given = band_weights
 
     def _fit_groups(
         self, source: np.ndarray, target: np.ndarray, groups: np.ndarray | None
@@ -107,7 +111,11 @@ class MultiScale(Adapter):
             bands = self._bands(source[train] - x_mean, target[train] - y_mean)
             predicted[:, test] = (source[test] - x_mean) @ bands
             truth[test] = target[test] - y_mean
-        self.band_weights = nnls(predicted.reshape(3, -1).T, truth.ravel())[0]
+        self.band_weights = (
+            nnls(predicted.reshape(3, -1).T, truth.ravel())[0]
+            if self.given is None
+            else np.asarray(self.given, float)
+        )
         left = np.square(truth - np.tensordot(self.band_weights, predicted, 1)).sum()
         self.r2 = float(1 - left / np.square(truth).sum())
         bands = self._bands(centred(source), centred(target))

@@ -11,7 +11,6 @@ from prefvec.commands import options
 from prefvec.errors import ConfigError
 
 MAPPED, WRITTEN = "04_adapters", "03_direct_transfer"  # notebooks
-CONTROLS = ("shuffled_pairing", "wrong_trait")
 REFERENCES = ("unsteered", "instruction", "oracle", "random")  # of either notebook
 
 
@@ -83,7 +82,7 @@ def evaluate(
 def _shown(names: Sequence[str] | None) -> dict[str, list[str]]:
     """Methods by the notebook that has them; only notebooks that are needed."""
     from prefvec.profile import suggest
-    from prefvec.transfer import DIRECT, LEARNED, UNSCALED
+    from prefvec.transfer import CONTROLS, DIRECT, LEARNED, UNSCALED
 
     known = {MAPPED: [*LEARNED, *CONTROLS], WRITTEN: [*DIRECT, UNSCALED]}
     if names is None:

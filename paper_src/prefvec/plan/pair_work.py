@@ -10,14 +10,13 @@ from prefvec.plan.counting import DISTINCT, Stage, Work, captured, swept, vector
 from prefvec.plan.model_work import own_effect
 from prefvec.plan.rates import PATH_FITS
 from prefvec.study import Study
-from prefvec.transfer import DIRECT, UNSCALED
+from prefvec.transfer import CONTROLS, DIRECT, UNSCALED, controls_of
 from prefvec.transfer import LEARNED as FITTED
 from prefvec.transfer.doses import KL_TOKENS
-from prefvec.transfer.methods import other_traits
+from prefvec.transfer.methods import REVERSED, WRONG, other_traits
 from prefvec.transfer.sites import SITE_RANDOM
 from prefvec.transfer.truth import load_statements
 
-CONTROLS = ("shuffled_pairing", "wrong_trait")
 LEARNED = (*FITTED, *CONTROLS)
 SITE_METHODS = ("ridge_concept", "shuffled_pairing", *(f"random_{i}" for i in range(SITE_RANDOM)))
 CURVES = {"direct_transfer": ("oracle", "random_0"), "adapters": ("oracle", "ridge_concept", "random_0")}  # fmt: skip
@@ -127,7 +126,8 @@ def _choice(study: Study) -> list[Work]:
     """Answers on the questions by which methods are compared."""
     if not study.splits["choice"]:
         return []
-    doses = {m: study.settings.doses[-1:] for m in (*references(study), *LEARNED)}
+    methods = (*references(study), *LEARNED, *(name + REVERSED for name in WRONG))
+    doses = {m: study.settings.doses[-1:] for m in methods}
     return swept(study, study.target, _steered(study, doses), "choice")
 
 
@@ -140,7 +140,7 @@ def _forced(study: Study, name: str) -> list[Work]:
     tokens, logits = times * sum(plain) + rows * KL_TOKENS, rows * KL_TOKENS
     work = [Work("score", ("kl", name), target.id, rows, tokens, logits=logits)]
     if study.trait.name == "honest":
-        encode, times = target.prompt.encode, len(methods) + len(CONTROLS) + 1
+        encode, times = target.prompt.encode, len(methods) + len(controls_of("ridge_concept")) + 1
         items = load_statements()[: study.settings.n_statements]
         asked = [len(study.plain_prompt(target, item["question"])) for item in items]
         read = [len(encode(item[kind])) for item in items for kind in ("true", "false")]

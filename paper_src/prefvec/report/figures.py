@@ -46,7 +46,10 @@ LABELS = {
     "random": "random direction",
     "random_0": "random direction (first)",
     "shuffled_pairing": "ridge, shuffled pairing",
-    "wrong_trait": "wrong trait, same map",
+    "wrong_trait": "wrong trait, ridge",
+    "shuffled_multiscale": "ridge by bands, shuffled pairing",
+    "wrong_trait_multiscale": "wrong trait, ridge by bands",
+    "nothing": "nothing (unsteered)",
     "instruction": "instruction in the prompt",
 }
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prefvec.adapters import Adapter, Ridge, RidgePath, make_adapter, ridge_path
+from prefvec.adapters import Adapter, MultiScale, Ridge, RidgePath, make_adapter, ridge_path
 from prefvec.adapters.direct import zero_padded
 from prefvec.study import Study
 from prefvec.traits import TRAITS, Trait, load_trait
@@ -22,6 +22,14 @@ from prefvec.vectors import cosine
 
 DIRECT = ("zero_pad", "interpolate", "pca_projection", "random_projection")
 UNSCALED = "unscaled"  # zero-padding at the source vector's own length
+# Controls of two maps: fitted on pairs in random order; the right map, sent another trait's vector.
+CONTROLS_OF = {
+    "ridge_concept": ("shuffled_pairing", "wrong_trait"),
+    "multiscale": ("shuffled_multiscale", "wrong_trait_multiscale"),
+}
+CONTROLS = tuple(name for pair in CONTROLS_OF.values() for name in pair)
+WRONG = tuple(wrong for _, wrong in CONTROLS_OF.values())
+REVERSED = "_reversed"  # ending of a direction's name: the same, pointing the other way
 
 
 class Maps(NamedTuple):
@@ -73,16 +81,20 @@ def learned_methods(study: Study, site: Site) -> tuple[dict[str, np.ndarray], Ma
 def fit_maps(study: Study, layers: tuple[int, int]) -> Maps:
     """Fit every learned map between two layers and map the source vector through it.
 
-    Methods are those of `LEARNED`. Controls: `shuffled_pairing` (the ridge map, rows of the target in
-    random order), `wrong_trait` (another trait through the ridge map).
+    Methods are those of `LEARNED` and, for the maps of `CONTROLS_OF`, two controls each: the map fitted
+    on rows of the target in random order, and the control trait's vector through the right map. That
+    one points to the control trait's own pole where the study's trait is steered to its own.
     """
     source, target = layers
     vector = study.vector(study.source).at(source)
     fit = MapFits(study, layers)
-    fits = {name: make(fit) for name, make in LEARNED.items()} | {"shuffled_pairing": fit.shuffled}
+    fits = {name: make(fit) for name, make in LEARNED.items()}
+    shuffled = {"ridge_concept": fit.shuffled, "multiscale": fit.shuffled_multiscale}
+    fits |= {CONTROLS_OF[name][0]: adapter for name, adapter in shuffled.items()}
     directions = {name: adapter.map(vector) for name, adapter in fits.items()}
-    wrong = study.vector(study.source, study.control_trait).at(source)
-    directions["wrong_trait"] = fit.concept.map(wrong)
+    control = study.control_trait
+    wrong = study.trait.sign * control.sign * study.vector(study.source, control).at(source)
+    directions |= {CONTROLS_OF[name][1]: fits[name].map(wrong) for name in CONTROLS_OF}
     own = study.vector(study.target).at(target)
     diagnostics = {
         name: {
@@ -93,6 +105,26 @@ def fit_maps(study: Study, layers: tuple[int, int]) -> Maps:
         for name, mapped in directions.items()
     }
     return Maps(directions, diagnostics, fit.path)
+
+
+def controls_of(method: str) -> tuple[str, str]:
+    """A map's controls (shuffled pairs, wrong trait): its own, or those of the ridge map."""
+    return CONTROLS_OF.get(method, CONTROLS_OF["ridge_concept"])
+
+
+def both_ways(directions: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Directions, and those of the wrong trait reversed too."""
+    return {**directions, **{name + REVERSED: -directions[name] for name in WRONG}}
+
+
+def strongest_wrong(
+    directions: Mapping[str, np.ndarray], effects: Mapping[str, float]
+) -> dict[str, np.ndarray]:
+    """Directions, those of the wrong trait turned the way that moves the score more: which pole of
+    another trait comes closest to this one is not known before. effects: mean effect of every
+    direction of `both_ways`, on questions that results are not reported on."""
+    turned = {name: -directions[name] for name in WRONG if effects[name + REVERSED] > effects[name]}
+    return {**directions, **turned}
 
 
 def with_length(vector: np.ndarray, length: float) -> np.ndarray:
@@ -123,8 +155,24 @@ class MapFits:
     @cached_property
     def shuffled(self) -> Ridge:
         """The same with the target's rows in random order: what it carries is no correspondence."""
-        order = np.random.default_rng(self.study.settings.seed).permutation(len(self.y))
-        return Ridge(self.path.best_concept).fit(self.x, self.y[order])
+        return Ridge(self.path.best_concept).fit(self.x, self.y[self.shuffle])
+
+    @cached_property
+    def shuffle(self) -> np.ndarray:
+        """A random order of the target's rows `[n]`."""
+        return np.random.default_rng(self.study.settings.seed).permutation(len(self.y))
+
+    @cached_property
+    def multiscale(self) -> MultiScale:
+        """Ridge within bands of principal axes, the bands weighted on held-out styles."""
+        return MultiScale().fit(self.x, self.y, self.styles)
+
+    @cached_property
+    def shuffled_multiscale(self) -> MultiScale:
+        """The same with the target's rows in random order, and the weights of the right order: those
+        of the wrong one are about zero, and a control that does nothing is none."""
+        weights = self.multiscale.band_weights
+        return MultiScale(band_weights=weights).fit(self.x, self.y[self.shuffle], self.styles)
 
     @cached_property
     def few_shot(self) -> Adapter:
@@ -183,7 +231,7 @@ LEARNED: dict[str, Callable[[MapFits], Adapter]] = {
     "reduced_rank": _family("reduced_rank"),
     "cca": _family("cca"),
     "residual": _family("residual"),
-    "multiscale": _family("multiscale", at_concept=False),
+    "multiscale": lambda fit: fit.multiscale,
     "mlp": _family("mlp", at_concept=False),
     "effect_preserving": _family("effect_preserving"),
     "few_shot": lambda fit: fit.few_shot,
