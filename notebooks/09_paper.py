@@ -43,6 +43,7 @@ from prefvec.report import (
 from prefvec.report.run import Run
 from prefvec.report.tables import interval_text
 from prefvec.report.views import plain
+from prefvec.transfer.methods import controls_of
 
 run = Run("09_paper", profile)
 study = all_cells.gather(profile, pairs, traits)
@@ -75,7 +76,7 @@ paper.best_frame(found)
 # ## Verdicts, computed
 #
 # A cell succeeds when the 95 % interval of its efficiency lies above 0 and the efficiency is more than
-# 0.2 above that of the map fitted on shuffled pairs. Thresholds and scales: METHODOLOGY, section 7.6. A
+# 0.2 above that of the same map fitted on shuffled pairs. Thresholds and scales: METHODOLOGY, section 7.6. A
 # rejected hypothesis says "rejected".
 
 # %%
@@ -139,7 +140,7 @@ paper.counts(cells)
 # The first questions of the split in the main pair, not chosen.
 
 # %%
-shown = ["unsteered", "instruction", "oracle", method, "shuffled_pairing"]
+shown = ["unsteered", "instruction", "oracle", method, controls_of(method)[0]]
 sampled = samples.samples_of_pair(study, pairs[0], shown, questions=2)
 for at, (trait, table) in enumerate(sampled.items(), 1):
     run.table(table.rename(columns={"question": trait}), f"samples_{at}", align="NNP")

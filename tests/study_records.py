@@ -12,6 +12,7 @@ TRAITS = ["verbosity", "formality", "silly", "honest"]
 DIRECT_TE = {"zero_pad": 0.05, "interpolate": 0.1}
 LEARNED_TE = {"ridge_concept": 0.8, "ridge_r2": -0.1, "procrustes": 0.6, "cca": 0.7}
 CONTROL_TE = {"shuffled_pairing": 0.1, "wrong_trait": 0.2}
+CONTROL_TE |= {"shuffled_multiscale": 0.1, "wrong_trait_multiscale": 0.2, "nothing": 0.0}
 
 
 def record(cell, method, dose, metric, value, te=(None, None, None), half=1.0):
@@ -29,6 +30,7 @@ def steered(cell, efficiencies, site=2.0, own=40.0, doses=(1.0, 2.0), defined=Tr
     """Records of one stage: references, and methods with the efficiencies given (interval ± 0.15)."""
     rows = [record(cell, "unsteered", 0.0, "score", 60.0), record(cell, "unsteered", 0.0, "effect", 0.0)]  # fmt: skip
     rows.append(record(cell, "unsteered", 0.0, "collapse", 0.0, half=0.0))
+    rows.append(record(cell, "random", -site, "collapse", 0.05, half=0.05))
     for method, te in {"oracle": 1.0, "random_0": 0.0, **efficiencies}.items():
         for dose in doses if method in ("oracle", "random_0", "ridge_concept") else (site,):
             effect = own * te * dose / max(doses)

@@ -151,7 +151,7 @@ def test_the_figures_over_all_cells_are_drawn_with_what_is_missing(study, tmp_pa
     panels = drawn["pairs"].axes
     assert [axes.get_title() for axes in panels] == ["verbosity"]  # silly has no value anywhere
     assert [t.get_text() for t in drawn["pairs"].legends[0].get_texts()][1:] == [
-        "zero-pad / truncate", "ridge, shuffled pairing", "wrong trait, same map",
+        "zero-pad / truncate", "ridge, shuffled pairing", "wrong trait, ridge",
     ]  # fmt: skip
     hatched = [p for p in drawn["transfer_success_matrix"].axes[0].patches if p.get_hatch()]
     assert len(hatched) == 0

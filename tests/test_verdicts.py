@@ -218,7 +218,7 @@ def test_the_method_is_chosen_on_the_choice_split_and_judged_on_the_evaluation(r
     assert list(ranking.method) == ["cca", "ridge_concept"]
     best = choice.best_frame(cells, chosen.method).set_index("key")
     assert best.of.to_dict() == {
-        "all": 24, "core": 6, "core.main": 2, "Gemma 3.main": 4,
+        "all": 24, "core": 6, "core.main": 2, "Gemma 3.main": 4, "sound": 24,
         "trait.verbosity": 6, "trait.formality": 6, "trait.silly": 6, "trait.honest": 6,
     }  # fmt: skip
     assert best["mean"]["all"].value == pytest.approx(0.7)  # the evaluation's value, not 0.9
@@ -291,3 +291,34 @@ def test_two_cells_of_many_decide_nothing(known, h2, h3, monkeypatch):
     monkeypatch.setattr(verdicts, "_rows", lambda *_: [])
     cells = pd.DataFrame({"a": range(24)})
     assert (verdicts.verdict_h2(cells).status, verdicts.verdict_h3(cells).status) == (h2, h3)
+
+
+def test_a_map_is_held_against_its_own_controls(results):
+    learned = {"ridge_concept": 0.6, "multiscale": 0.9}
+    own = {"shuffled_pairing": 0.1, "wrong_trait": 0.2, "shuffled_multiscale": 0.8, "wrong_trait_multiscale": 0.3}  # fmt: skip
+    write_cell(
+        results,
+        (QWEN, SMOL, "verbosity"),
+        learned=learned,
+        controls=own | {"nothing": 0.4},
+        choice=learned,
+    )
+    study, cells = load([[QWEN, SMOL]], ["verbosity"])
+    cell = cells.iloc[0]
+    assert verdicts.succeeded(cell, "ridge_concept") and not verdicts.succeeded(cell, "multiscale")
+    gains = findings.find(study, cells).gains
+    found = {name: gain.value for name, gain in gains.items()}
+    assert found == pytest.approx({"shuffled": 0.1, "wrong_trait": 0.6, "zero_pad": 0.85, "ridge_concept": 0.3,
+                                   "ridge_r2": np.nan, "nothing": 0.5}, nan_ok=True)  # fmt: skip
+
+
+def test_a_cell_whose_ends_break_is_not_sound_and_the_criterion_is_held_over_all_cells(results):
+    for trait, r2 in (("verbosity", -0.1), ("formality", 0.7)):
+        write_cell(results, (QWEN, SMOL, trait), learned={"ridge_concept": 0.8, "ridge_r2": r2})
+    _, cells = load([[QWEN, SMOL]], ["verbosity", "formality"])
+    assert all_cells.sound(cells).tolist() == [True, True]
+    cells.loc[0, "broken"]["oracle"] = 0.5
+    cells.loc[1, "broken"]["random"] = 0.2
+    assert all_cells.sound(cells).tolist() == [False, False]
+    gain = verdicts.criterion(cells)
+    assert gain["all"].value == pytest.approx(0.5) and gain["others"].value == pytest.approx(0.1)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from prefvec.effects import NOTHING, RANDOM
 from prefvec.errors import ReportError, TraitError
 from prefvec.metrics.trait import UNITS
 from prefvec.models.registry import resolve
@@ -14,13 +15,13 @@ from prefvec.paths import RESULTS, pair_name, slug
 from prefvec.stats import UNKNOWN, Estimate
 from prefvec.store import read_json
 from prefvec.traits import load_trait
-from prefvec.transfer.methods import DIRECT, LEARNED
+from prefvec.transfer.methods import CONTROLS, DIRECT, LEARNED
+from prefvec.transfer.sites import MAX_COLLAPSE
+from prefvec.transfer.sweep import ORACLE
 
 PAIR_STAGES = ("03", "04")
 SCALED = ("unscaled", "norm_scaled")  # the source's vector at a length of its own
-CONTROL = "shuffled_pairing"
-CONTROLS = (CONTROL, "wrong_trait")
-SHOWN = (*DIRECT, *SCALED, *LEARNED, *CONTROLS)
+SHOWN = (*DIRECT, *SCALED, *LEARNED, *CONTROLS, NOTHING)
 NO_UNIT = "score"  # of a trait whose file is gone
 NO_EFFECT = "the own vector does not beat random directions"
 BOUND = (
@@ -109,10 +110,11 @@ def pair_cells(study: Gathered) -> pd.DataFrame:
 
     Columns: source, target, trait, dose (signed; NaN if unknown), ran (methods with records there),
     missing (why the cell has no numbers, or ""), effects (by method, an `Estimate` in the score's unit),
+    broken (share of collapsed answers, by method),
     and an `Estimate` for every method of `SHOWN`, NaN where it is unknown (`why` says why).
     """
     frame = site_frame(study)
-    effect = frame[frame.metric == "effect"]
+    effect, collapse = (frame[frame.metric == metric] for metric in ("effect", "collapse"))
     rows = []
     for source, target in study.pairs:
         for trait in study.traits:
@@ -130,6 +132,8 @@ def pair_cells(study: Gathered) -> pd.DataFrame:
             row["effects"] = {
                 r.Index: _estimate(r.value, r.ci_low, r.ci_high) for r in cell.itertuples()
             }
+            broken = _of_cell(collapse, (source, target, trait))
+            row["broken"] = dict(zip(broken.method, broken.value, strict=True))
             for method in SHOWN:
                 row[method] = _efficiency(cell.loc[method]) if method in cell.index else UNKNOWN
             rows.append(row)
@@ -143,6 +147,14 @@ def why(cell, method: str) -> str:
     if method in cell["ran"]:
         return NO_EFFECT
     return cell["missing"] or "the method was not run"
+
+
+def sound(cells: pd.DataFrame) -> np.ndarray:
+    """Cells `[cells]` whose two ends can be trusted: neither the target's own vector nor random directions
+    break more than `MAX_COLLAPSE` of the answers there."""
+    return np.array(
+        [max(b.get(ORACLE, 1.0), b.get(RANDOM, 1.0)) <= MAX_COLLAPSE for b in cells["broken"]], bool
+    )
 
 
 def bounded(cells: pd.DataFrame, method: str) -> np.ndarray:

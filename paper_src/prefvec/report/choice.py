@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from prefvec.report.cells import BOUND, Gathered, bounded, short
+from prefvec.report.cells import BOUND, Gathered, bounded, short, sound
 from prefvec.report.figures import label
 from prefvec.stats import Estimate, mean_ci
 from prefvec.transfer.methods import LEARNED
@@ -85,7 +85,7 @@ def family_sets(cells: pd.DataFrame) -> Mapping[str, tuple[str, np.ndarray]]:
 
     `core`: between the models of the first pair, every trait but honesty; `core.main`: the first
     trait alone; `<family>.main`: pairs with a further model, the first trait; `trait.<trait>`:
-    one trait over all pairs; `all`.
+    one trait over all pairs; `sound`: see there; `all`.
     """
     first = {cells.source.iloc[0], cells.target.iloc[0]}
     main = cells.trait.iloc[0]
@@ -105,6 +105,7 @@ def family_sets(cells: pd.DataFrame) -> Mapping[str, tuple[str, np.ndarray]]:
         members = [m for m in others if short(m) == family]
         mine = (cells.source.isin(members) | cells.target.isin(members)).to_numpy()
         sets[f"{family}.main"] = (f"pairs with {family}, {main}", mine & of_main)
+    sets["sound"] = ("all cells with sound ends", sound(cells))
     for trait in dict.fromkeys(cells.trait):
         sets[f"trait.{trait}"] = (f"all pairs, {trait}", (cells.trait == trait).to_numpy())
     return sets

@@ -6,18 +6,25 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from prefvec.effects import NOTHING
 from prefvec.metrics.coherence import PERPLEXITY_TOKENS
 from prefvec.paths import RESULTS
 from prefvec.report import choice, strategy, verdicts
-from prefvec.report.cells import BOUND, CONTROLS, Gathered, arrow, site_frame
+from prefvec.report.cells import BOUND, Gathered, arrow, site_frame
 from prefvec.report.figures import label
 from prefvec.report.numbers import number_key
 from prefvec.report.verdicts import Criteria, Requirements, Scenario, Symmetry, Verdict
 from prefvec.report.views import plain, plain_value
 from prefvec.stats import Estimate
 from prefvec.store import write_json
+from prefvec.transfer.methods import controls_of
 
-OTHERS = (*CONTROLS, "zero_pad", "ridge_r2")  # what the chosen method is held against, cell by cell
+OTHERS = (
+    "zero_pad",
+    "ridge_concept",
+    "ridge_r2",
+    NOTHING,
+)  # what the chosen method is held against
 
 
 class Findings(NamedTuple):
@@ -34,6 +41,7 @@ class Findings(NamedTuple):
     strategy: strategy.Strategy
     protocol: strategy.Protocol
     gains: dict[str, Estimate]
+    criterion: dict[str, Estimate]
 
 
 def find(study: Gathered, cells: pd.DataFrame) -> Findings:
@@ -52,8 +60,16 @@ def find(study: Gathered, cells: pd.DataFrame) -> Findings:
         verdicts.requirements(study, h2, h3),
         strategy.strategy(study, cells),
         strategy.protocol(cells),
-        choice.gains(cells, chosen.method, OTHERS),
+        _gains(cells, chosen.method),
+        verdicts.criterion(cells),
     )
+
+
+def _gains(cells: pd.DataFrame, method: str) -> dict[str, Estimate]:
+    """What a method is above its controls (`shuffled`, `wrong_trait`) and `OTHERS`, cell by cell."""
+    controls = dict(zip(controls_of(method), ("shuffled", "wrong_trait"), strict=True))
+    found = choice.gains(cells, method, (*controls, *(m for m in OTHERS if m != method)))
+    return {controls.get(other, other): gain for other, gain in found.items()}
 
 
 def write_verdicts(study: Gathered, found: Findings) -> Path:
@@ -62,6 +78,7 @@ def write_verdicts(study: Gathered, found: Findings) -> Path:
         "choice": found.choice._asdict() | {"ranking": found.ranking.to_dict("records")},
         "best": found.best.to_dict("records"),
         "gains": found.gains,
+        "criterion": found.criterion,
         **{v.key: v for v in found.hypotheses},
         "criteria": found.criteria,
         "scenario": found.scenario,
@@ -87,6 +104,8 @@ def numbers(found: Findings) -> dict[str, tuple]:
         out[number_key("best.n", row.key)] = (row.n, "", 0)
     for other, gain in found.gains.items():
         out[number_key("best.gain", other)] = (gain, "", 2)
+    for cells, gain in found.criterion.items():
+        out[number_key("criterion.gain", cells)] = (gain, "", 2)
     for row in found.ranking.itertuples():
         out[number_key("best.choice", row.method)] = (row.mean, "", 2)
     for verdict in found.hypotheses:

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.patches import Rectangle
 
-from prefvec.report.cells import CONTROL, NO_EFFECT, SHOWN, arrow, why
+from prefvec.report.cells import NO_EFFECT, SHOWN, arrow, why
 from prefvec.report.choice import mean_efficiency
 from prefvec.report.figures import label
 from prefvec.report.verdicts import succeeded
+from prefvec.transfer.methods import controls_of
 
 WIDTH = 7.0  # inches: the text width of a page
 CURVES = {
@@ -18,12 +19,8 @@ CURVES = {
     "chosen": ("#0072B2", "s", "-"),
     "random_0": ("#7F7F7F", "x", ":"),
 }
-CARRIED = {  # what is drawn beside the chosen map
-    "zero_pad": ("#CC79A7", "v"),
-    "shuffled_pairing": ("#7F7F7F", "x"),
-    "wrong_trait": ("#E69F00", "+"),
-}
-CHOSEN = ("#0072B2", "s")
+CHOSEN, WRITTEN = ("#0072B2", "s"), ("#CC79A7", "v")
+CONTROL_LOOKS = ("#7F7F7F", "x"), ("#E69F00", "+")  # shuffled pairs, wrong trait
 STEP = 0.17  # between the methods of a row, in rows
 EFFICIENCY_LIMITS = (-1.0, 2.0)
 SHORT_REASON = {NO_EFFECT: "undefined", "the method was not run": "not run"}
@@ -36,7 +33,8 @@ def pair_efficiencies(cells: pd.DataFrame, method: str) -> plt.Figure:
     pairs = _pairs(cells)
     known = cells[np.isfinite([e.value for e in cells[method]])]
     traits = list(dict.fromkeys(known.trait)) or list(dict.fromkeys(cells.trait))
-    looks = {method: CHOSEN, **CARRIED}
+    controls = dict(zip(controls_of(method), CONTROL_LOOKS, strict=True))
+    looks = {method: CHOSEN, "zero_pad": WRITTEN, **controls}
     figure, all_axes = plt.subplots(
         1, len(traits), sharey=True, squeeze=False, layout="constrained",
         figsize=(min(WIDTH, 2.4 + 1.8 * len(traits)), 0.42 * len(pairs) + 1.2),
@@ -143,7 +141,10 @@ def performance_radar(cells: pd.DataFrame, method: str) -> plt.Figure:
         figsize=(max(4.2, min(WIDTH, 3 * columns)), 2.4 * rows + 0.9),
     )  # fmt: skip
     angles = np.linspace(0, 2 * np.pi, len(traits), endpoint=False)
-    looks = {method: ("#0072B2", "o", "-", 0.2), CONTROL: ("#D55E00", "x", "--", 0.0)}
+    looks = {
+        method: ("#0072B2", "o", "-", 0.2),
+        controls_of(method)[0]: ("#D55E00", "x", "--", 0.0),
+    }
     for axes, pair in zip(all_axes.flat, pairs, strict=False):
         part = cells[(cells.source == pair[0]) & (cells.target == pair[1])].set_index("trait")
         for name, (colour, marker, line, alpha) in looks.items():

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from prefvec.effects import NOTHING
 from prefvec.paths import FIGURES, RESULTS, ROOT, TEX, pair_name, slug
 from prefvec.report import claims
 from prefvec.report import numbers as number_files
@@ -24,10 +25,13 @@ from prefvec.report.figures import label
 from prefvec.report.findings import Findings, criteria_frame, protocol_frame, verdict_frame
 from prefvec.report.tables import interval_text
 from prefvec.report.views import plain
+from prefvec.stats import Estimate
 from prefvec.store import read_json, write_json, write_text
+from prefvec.transfer.methods import controls_of
+from prefvec.transfer.sweep import ORACLE
 
 GENERATED = TEX / "generated"
-BESIDE = ("ridge_concept", "ridge_r2", "zero_pad", "shuffled_pairing", "wrong_trait")
+BESIDE = ("ridge_concept", "ridge_r2", "zero_pad")
 
 
 def counts(cells: pd.DataFrame) -> dict[str, int]:
@@ -41,7 +45,8 @@ def counts(cells: pd.DataFrame) -> dict[str, int]:
 
 
 def pair_table(cells: pd.DataFrame, method: str) -> pd.DataFrame:
-    """For LaTeX: the chosen map, both plain ridge maps, direct writing and controls, by cell."""
+    """For LaTeX: the chosen map, both plain ridge maps, direct writing and controls, by cell; what doing
+    nothing amounts to, and the share of answers that the own vector breaks."""
     return _pairs(cells, method, interval_text).rename(columns=_two_lines)
 
 
@@ -247,8 +252,11 @@ def _pairs(cells: pd.DataFrame, method: str, show) -> pd.DataFrame:
         "pair": [arrow(*pair) for pair in zip(cells.source, cells.target, strict=True)],
         "trait": list(cells.trait),
     }
-    for name in dict.fromkeys((method, *BESIDE)):
+    for name in dict.fromkeys((method, *BESIDE, *controls_of(method))):
         frame[label(name)] = [show(e) for e in cells[name]]
+    frame[label(NOTHING)] = [show(Estimate(e.value, np.nan, np.nan)) for e in cells[NOTHING]]
+    broken = [b.get(ORACLE, np.nan) for b in cells["broken"]]
+    frame["own vector breaks"] = ["--" if np.isnan(x) else f"{x:.0%}" for x in broken]
     return pd.DataFrame(frame)
 
 
