@@ -33,6 +33,7 @@ from prefvec.report import (
     index,
     judged,
     overview,
+    own_vectors,
     paper,
     prediction,
     provenance,
@@ -90,6 +91,19 @@ findings.protocol_frame(found)
 
 # %%
 findings.strategy_frame(found)
+
+# %% [markdown]
+# ## Scores and own vectors
+#
+# A score is held against labelled texts that it never saw; one whose interval reaches 0.5 supports no claim. H1
+# asks whether a model's own vector moves more than 0.7 of its answers, on the selection questions.
+
+# %%
+own = own_vectors.own_vectors(study)
+run.table(own_vectors.own_table(own, interval_text), "own_vectors", align="llrrrl")
+for name, (value, unit, digits) in own_vectors.own_numbers(own).items():
+    run.number(name, value, unit, digits)
+own_vectors.own_table(own, plain)
 
 # %% [markdown]
 # ## Where the method works

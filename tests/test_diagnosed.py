@@ -25,9 +25,15 @@ def write_cell(root, pair, shares, verdicts, unit="tokens"):
         "shares": {f: [v, v - 0.1, v + 0.1] if known else [None] * 3 for f, v in values.items()},
         "main": max(FACTORS, key=values.get) if known else "",
     }
-    write_json(folder / f"factorial_{name}", {"unit": unit, "effect": part, "beyond_random": part})
+    layers = {"assumed": [11, 14], "best_target": 14 if unit == "tokens" else 17}
+    swapped = {"unit": unit, "layers": layers, "effect": part, "beyond_random": part}
+    write_json(folder / f"factorial_{name}", swapped)
+    direct = {"effect_assumed": [0.0, 0.0, 0.0], "effect_best": [0.25, 0.0, 0.8]}
     for letter, verdict in verdicts.items():
-        record = {"conclusion": {"verdict": verdict}}
+        record = {
+            "conclusion": {"verdict": verdict},
+            "measurements": {"layers": {"direct": direct}},
+        }
         write_json(folder / f"hypothesis_{letter}_{name}", record)
 
 
@@ -58,6 +64,8 @@ def test_verdicts_and_main_factors_are_counted_and_shares_averaged_where_defined
     assert numbers["diagnosed.b.supported"] == 2 and numbers["diagnosed.c.undecided"] == 2
     assert [numbers[f"diagnosed.raw.main.{f}"] for f in FACTORS] == [1, 1, 0]
     assert numbers["diagnosed.raw.norm"].value == pytest.approx(0.4)
+    assert numbers["diagnosed.layer.same"] == 1  # of the two with a loss
+    assert numbers["diagnosed.main.effect.best"].value == 0.25
 
 
 def test_the_section_types_no_number_and_asks_for_none_that_the_table_s_notebook_lacks(found):

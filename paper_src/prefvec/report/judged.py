@@ -83,18 +83,18 @@ def numbers(judges: dict[str, dict], boxes: dict[str, dict]) -> dict[str, tuple]
     good, bad = ([t for t, ok in fit.items() if ok is wanted] for wanted in (True, False))
     out: dict[str, tuple] = {
         "judged.n": (len(judges), "", 0),
-        "judged.model": (_names(m["judge"] for m in judges.values()), "", 0),
+        "judged.model": (listed(m["judge"] for m in judges.values()), "", 0),
         "judged.served": (SERVED[local], "", 0),
         "judged.paid": ("No paid judge was run" if local else "A paid judge may have been run", "", 0),
         "judged.fit": (len(good), "", 0),
-        "judged.fit.traits": (_names(good), "", 0),
-        "judged.unfit.traits": (_names(bad), "", 0),
+        "judged.fit.traits": (listed(good), "", 0),
+        "judged.unfit.traits": (listed(bad), "", 0),
         "judged.coherence.fit": (sum(sound), "", 0),
         "judged.claim": (_claim(good, bad), "", 0),
         "judged.rule.auc": (FIT_AUC, "", 1),
         "judged.rule.missing": (FIT_MISSING, "%", 0),
         "boxed.n": (len(boxes), "", 0),
-        "boxed.model": (_names(m["box"] for m in boxes.values()), "", 0),
+        "boxed.model": (listed(m["box"] for m in boxes.values()), "", 0),
     }  # fmt: skip
     gates = {trait: {d.name: d.carries for d in doors(m)} for trait, m in boxes.items()}
     for name in DOORS:
@@ -119,7 +119,7 @@ def _claim(good: Sequence[str], bad: Sequence[str]) -> str:
     if not good:
         return "its scores are used for no claim"
     if bad:
-        return f"its scores may back a claim on {_names(good)} and on nothing else"
+        return f"its scores may back a claim on {listed(good)} and on nothing else"
     return "its scores may back a claim on each of these traits"
 
 
@@ -128,8 +128,8 @@ def _says(words: dict[str, str]) -> str:
     through = [trait for trait, word in words.items() if word == CARRIES]
     if through:
         rest = [trait for trait, word in words.items() if word == NOT_SHOWN]
-        also = f", and is not shown to for {_names(rest)}" if rest else ""
-        return f"the direction gets through for {_names(through)}{also}"
+        also = f", and is not shown to for {listed(rest)}" if rest else ""
+        return f"the direction gets through for {listed(through)}{also}"
     if words and set(words.values()) == {CARRIES_NOTHING}:
         return (
             "nothing of the direction gets through: every answer is the one that the controls give"
@@ -137,7 +137,7 @@ def _says(words: dict[str, str]) -> str:
     return "the direction is not shown to get through"
 
 
-def _names(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
     """Names as a list in a sentence, each once."""
     return _and(list(dict.fromkeys(names))) or NONE
 
