@@ -22,8 +22,10 @@ for argument in "$@"; do
   esac
 done
 source "$(dirname "${BASH_SOURCE[0]}")/scripts/bootstrap.sh"
+here=$PWD
 cd "$ROOT"
 bootstrap
+cd "$here"  # paths that were given are the caller's
 if [ "$SETUP_ONLY" = 1 ]; then
   say "set up: activate with  source $VENV/bin/activate  and start  jupyter lab"
   exit 0

@@ -66,7 +66,7 @@ run = Run("02_validate", profile, slug(model), study.trait.name)
 # %% [markdown]
 # ## Does the score measure the trait?
 #
-# Area under the curve on hand-labelled texts of both poles (`data/gold`; one text of each to a question,
+# Area under the curve on texts written in either pole (`data/gold`; one text of each to a question,
 # of equal length unless length is the trait). 0.5 is chance. A score whose interval reaches 0.5 is unfit.
 
 # %%

@@ -39,6 +39,8 @@ from prefvec.report import (
     provenance,
     reproduction,
     samples,
+    settings,
+    spilled,
     truthful,
 )
 from prefvec.report.run import Run
@@ -91,6 +93,14 @@ findings.protocol_frame(found)
 
 # %%
 findings.strategy_frame(found)
+
+# %% [markdown]
+# ## What was set for each trait
+
+# %%
+protocol = settings.settings_frame(study)
+run.table(protocol, "settings", align="lllllrr")
+protocol
 
 # %% [markdown]
 # ## Scores and own vectors
@@ -171,6 +181,17 @@ run.table(truthful.truth_table(told, interval_text), "truth", align="lrrrrrr")
 for name, value in truthful.truth_numbers(told).items():
     run.number(name, value)
 truthful.truth_table(told, plain)
+
+# %% [markdown]
+# ## Two styles, one vector?
+#
+# How much the vectors of formality and silliness move each other's scores, over what they do to their own (08).
+
+# %%
+crossed = spilled.spill_numbers(profile, pairs)
+for name, value in crossed.items():
+    run.number(name, value)
+crossed
 
 # %% [markdown]
 # ## Why direct transfer loses effect

@@ -73,7 +73,7 @@ def replaced(arguments, *given):
     ("command", "given", "message"),
     [
         (EXTRACT, ["--model", "smolm2"], "unknown model 'smolm2': did you mean"),
-        (EXTRACT, ["--trait", "formalty"], "unknown trait 'formalty': use a built-in one"),
+        (EXTRACT, ["--trait", "formalty"], "unknown trait 'formalty': did you mean 'formality'? Use a built-in one"),
         (EXTRACT, ["--trait", "none.yaml"], "unknown trait 'none.yaml'"),
         (EXTRACT, ["--output", "v.bin"], "--output v.bin: it must end in .safetensors or .gguf"),
         (EXTRACT, ["--output", "/proc/v.gguf"], "can't be written (/proc: "),
@@ -115,7 +115,7 @@ def replaced(arguments, *given):
         (EVALUATE, ["--methods", "ridge_concept,rigde_r2"], "'rigde_r2' is unknown: did you mean 'ridge_r2'"),
         (EVALUATE, ["--output", "blank.txt"], "is a file: name a folder"),
         (EVALUATE, ["--output", "blank.txt/out"], "can't be written"),
-        (EVALUATE, ["--profile", "quik"], "unknown profile 'quik'"),
+        (EVALUATE, ["--profile", "quik"], "unknown profile 'quik': did you mean 'quick'?"),
         (EVALUATE, ["--seed", "-1"], "--seed -1"),
         (EVALUATE, ["--device", "gpu"], "device 'gpu' is unknown"),
         (EVALUATE, ["--dtype", "int3"], "dtype 'int3' is unknown"),
@@ -350,3 +350,22 @@ def test_a_real_model_is_steered_by_its_vector_from_the_shell(prefvec, tmp_path)
     status, out, err = prefvec(*replaced(STEER, "--model", "gemma-3-270m"))
     assert status == 2 and out == ""
     assert f"belongs to {CHAT}" in err and "map it with an adapter" in err
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (".", "is a folder: name a file"),
+        ("o.txt", "an executed notebook is a file NAME.ipynb"),
+        ("/proc/x.ipynb", "can't be written (/proc: "),
+    ],
+)
+def test_a_notebook_that_can_t_be_written_is_refused(prefvec, no_work, output, message):
+    status, out, err = prefvec("notebook", "03", "--output", output)
+    assert status == 2 and out == "" and err.startswith("error: ") and message in err
+
+
+@pytest.mark.parametrize("given", ["[1]", "3", "{"])
+def test_parameters_that_are_no_json_object_are_refused(prefvec, no_work, given):
+    status, _, err = prefvec("notebook", "03", "--output", "o.ipynb", "--json", given)
+    assert status == 2 and "--json is not a JSON object" in err

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +18,21 @@ from prefvec.paths import CONFIG, ROOT
 from prefvec.profile import load_profile
 from prefvec.traits import TRAITS
 
+README = (ROOT / "README.md").read_text()
+OTHER_MODES = re.compile(r"--(replay|plan|explore|setup-only|verify|full|executor)")
+
+
+def readme_commands():
+    """Arguments of the README's `./run_all.sh` commands that run a profile here."""
+    lines = re.findall(r"(?m)\./run_all\.sh([^`#&\n]*)", README)
+    return sorted(
+        {
+            tuple(line.split())
+            for line in lines
+            if not OTHER_MODES.search(line) and "NAME" not in line
+        }
+    )
+
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in CONFIG.glob("*.yaml")))
 def test_every_profile_loads(name):
@@ -27,14 +43,27 @@ def test_every_profile_loads(name):
 
 
 def test_an_unknown_or_malformed_profile_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="unknown profile 'quik': use one of"):
+    with pytest.raises(ConfigError, match="unknown profile 'quik': did you mean 'quick'"):
         load_profile("quik")
     path = tmp_path / "p.yaml"
     path.write_text(
         "name: p\ndescription: d\npairs: [[a, b]]\ntraits: [verbosity]\nsettings: {n_evalution: 3}\n"
     )
-    with pytest.raises(ConfigError, match="n_evalution"):
+    with pytest.raises(ConfigError, match="p.yaml: unknown parameter 'n_evalution'"):
         load_profile(str(path))
+    for name, message in (
+        ("../../evil", "name: String should match"),
+        ("paper", "name: 'paper' is taken"),
+    ):
+        path.write_text(f"name: {name}\ndescription: d\npairs: [[a, b]]\ntraits: [verbosity]\n")
+        load_profile.cache_clear()
+        with pytest.raises(ConfigError, match=message):
+            load_profile(str(path))
+    path.write_bytes(b"name: \xff")
+    load_profile.cache_clear()
+    with pytest.raises(ConfigError, match="can't be read"):
+        load_profile(str(path))
+    load_profile.cache_clear()
 
 
 def test_library_modules_that_a_notebook_imports_are_inputs_of_its_rule():
@@ -87,7 +116,7 @@ def test_diagnostics_run_for_traits_of_the_profile_and_for_the_reader_s_own(tmp_
     assert set(paper.diagnostics.traits) == {"verbosity", "formality"}
     assert pipeline.overridden("paper", None, None, "silly", {}).diagnostics.traits == ["silly"]
     assert pipeline.overridden("summarise", None, None, "silly", {}).diagnostics.traits == []
-    text = (CONFIG / "smoke.yaml").read_text()
+    text = (CONFIG / "smoke.yaml").read_text().replace("name: smoke", "name: own")
     path = tmp_path / "own.yaml"
     for given, message in (
         ("traits: [honest]", "diagnostics.traits has 'honest', which is not in traits"),
@@ -110,7 +139,7 @@ def test_judge_and_black_box_follow_the_reader_s_trait_and_llama_cpp_needs_a_ggu
     assert pipeline.overridden("quick", None, None, "silly", {}).judge.traits == []
     elsewhere = pipeline.overridden("paper", None, "gpt2-medium", None, {})
     assert elsewhere.black_box.traits == [] and elsewhere.judge == paper.judge
-    text = (CONFIG / "smoke.yaml").read_text()
+    text = (CONFIG / "smoke.yaml").read_text().replace("name: smoke", "name: own")
     path = tmp_path / "own.yaml"
     for given, message in (
         ("judge: {traits: [honest]}", "judge.traits has 'honest', which is not in traits"),
@@ -133,6 +162,38 @@ def test_overrides_make_the_reader_s_own_pairs():
     assert own.traits == ("silly",) and own.settings["n_evaluation"] == 8
     with pytest.raises(ConfigError, match="n_evaluation"):
         pipeline.overridden("quick", None, None, None, {"n_evaluation": 1})
+    spaced = pipeline.overridden(
+        "quick", "gpt2-medium", "gemma-3-270m, smollm2-135m-instruct", None, {}
+    )
+    assert [target for _, target in spaced.pairs] == ["gemma-3-270m", "smollm2-135m-instruct"]
+
+
+def test_a_source_that_is_the_only_target_gets_another_or_is_refused():
+    qwen, smol = load_profile("quick").pairs[0]
+    assert pipeline.overridden("quick", smol, None, None, {}).pairs == ((smol, qwen),)
+    with pytest.raises(ConfigError, match="the source itself is the only target"):
+        pipeline.overridden("quick", smol, smol, None, {})
+
+
+def test_the_reader_s_own_choices_do_not_replace_committed_results(monkeypatch, tmp_path, capsys):
+    own = pipeline.overridden("paper", None, None, "silly", {})
+    moved = pipeline.apart(own)
+    assert moved.name == "paper-own" and not moved.claims
+    assert "those of 'paper' stay" in capsys.readouterr().out
+    assert pipeline.apart(load_profile("quick")).name == "quick"  # nothing of it is committed
+    monkeypatch.setattr(pipeline, "RESULTS", tmp_path)  # a verification, elsewhere
+    assert pipeline.apart(own).name == "paper"
+
+
+@pytest.mark.parametrize("command", readme_commands())
+def test_commands_of_the_readme_can_be_run(command, tmp_path):
+    """As dry runs, from another folder: a profile, models, options and a trait file that are there."""
+    (tmp_path / "my_trait.yaml").write_text(re.search(r"```yaml\n(.*?)```", README, re.S).group(1))
+    done = subprocess.run(
+        [sys.executable, "-m", "prefvec.cli", "run", *command, "--dry-run", "--no-pdf"],
+        cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PREFVEC_RESULTS": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-1000:]
 
 
 def test_a_second_run_at_the_same_time_is_refused_and_a_dry_one_is_not(monkeypatch, tmp_path):
@@ -169,6 +230,9 @@ def test_a_second_run_at_the_same_time_is_refused_and_a_dry_one_is_not(monkeypat
         (["--profile", "papre"], "unknown profile 'papre'"),
         (["--num-pairs", "1"], "parameter 'n_evaluation'"),
         (["--quick", "--full"], "exclude each other"),
+        (["--quick", "--profile", "smoke"], "--quick and --profile smoke exclude each other"),
+        (["--cores", "-3"], "Invalid value for '--cores'"),
+        (["--target-models", "", "--quick"], "unknown model ''"),
         (["papre"], "unexpected 'papre': options for Snakemake come after --"),
         (["--jobs", "4"], "--jobs is for a cluster"),
         (["--executor", "nowhere"], "executor 'nowhere' is not installed: pip install"),
@@ -239,6 +303,7 @@ def test_a_traits_own_settings_hold_for_it_alone_and_a_given_one_for_all(tmp_pat
         (CONFIG / "smoke.yaml")
         .read_text()
         .replace("traits: [verbosity]", "traits: [verbosity, silly]")
+        .replace("name: smoke", "name: own")
     )
     path = tmp_path / "own.yaml"
     path.write_text(text + "trait_settings: {silly: {max_new_tokens: 9}}\n")

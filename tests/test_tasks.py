@@ -103,10 +103,10 @@ def test_a_new_task_is_one_file_with_its_items_beside_it(tmp_path):
         ({"template": "Explain."}, r"explain.yaml: template: .*one \{placeholder\}, it has 0"),
         ({"template": "{a} {b}"}, "it has 2"),
         ({"template": "{word}"}, "terms.jsonl:1: no field 'word'"),
-        ({"templat": "x"}, "explain.yaml: templat: Extra inputs"),
+        ({"templat": "x"}, "explain.yaml: templat: unknown field"),
         ({"items": "nowhere.jsonl"}, "nowhere.jsonl can't be read"),
         ({"splits": {"evaluation": "final"}}, "no items of split"),
-        ({"splits": {"evalution": "test"}}, "splits.evalution: Extra inputs"),
+        ({"splits": {"evalution": "test"}}, "splits.evalution: unknown field"),
         ({"rows": [{"term": 3, "split": "train"}]}, "item 1 of split 'train' is not a text"),
     ],
 )

@@ -95,7 +95,22 @@ def write(path, value):
     [
         ({"instructions": [{"positive": "x"}]}, r"instructions.0.negative: Field required"),
         ({"instructions": [{"positive": "", "negative": "y"}]}, r"instructions.0.positive"),
-        ({"instrutions": []}, r"instrutions: Extra inputs"),
+        ({"instrutions": []}, r"instrutions: unknown field"),
+        (
+            {"instructions": [{"postive": "a", "negative": "b"}]},
+            r"postive: unknown field \(missing: positive\)",
+        ),
+        (
+            {"instructions": [{"positive": "a", "negative": "a "}]},
+            r"instructions.0: .*are the same",
+        ),
+        (
+            {"instructions": [{"positive": "  ", "negative": "b"}]},
+            r"instructions.0: .*more than spaces",
+        ),
+        ({"test_prompts": ["Why?"] * 3}, r"`test_prompts` must be 4 or more"),
+        ({"name": "a" * 65}, r"name: String should match"),
+        ({"name": "verbosity"}, r"name: 'verbosity' is a built-in trait"),
         ({"score": "sparkle"}, r"score: Input should be"),
         ({"name": "Bad Name"}, r"name: String should match"),
     ],
@@ -117,6 +132,14 @@ def test_a_trait_without_contrast_or_test_prompts_says_what_to_give(tmp_path):
                 {"name": "calm", "positive_texts": ["a"], "negative_texts": ["b"]},
             )
         )
+
+
+def test_examples_alone_can_be_scored_by_length_alone(tmp_path):
+    example = {"question": "What is dew?", "positive": "Water.", "negative": "Glass beads."}
+    with pytest.raises(TraitError, match="`examples` alone leave nothing to score by"):
+        load_trait(write(tmp_path / "t.yaml", {"name": "calm", "examples": [example]}))
+    given = {"name": "calm", "examples": [example], "score": "length"}
+    assert load_trait(write(tmp_path / "t.yaml", given)).measure == "length"
 
 
 def test_a_json_trait_and_an_unreadable_file(tmp_path):

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from prefvec.commands import options
 from prefvec.commands.evaluate import evaluate
 from prefvec.commands.extract import extract
 from prefvec.commands.profiles import (
@@ -73,6 +74,9 @@ def run(
         intervention_layer,
         dtype,
     )
+    own = (source_model, target_models, trait, num_pairs, intervention_layer, dtype)
+    if any(value is not None for value in own):
+        chosen = pipeline.apart(chosen)
     extra = snakemake or []
     if extra and not extra[0].startswith("-"):
         raise ConfigError(f"unexpected '{extra[0]}': options for Snakemake come after --")
@@ -128,6 +132,9 @@ def notebook(
     from prefvec import notebooks
 
     path = notebooks.find_notebook(name)
+    output = options.writable(output)
+    if output.suffix != ".ipynb":
+        raise ConfigError(f"--output {output.name}: an executed notebook is a file NAME.ipynb")
     print(notebooks.execute(path, _given(path, parameter, profile, json_), output))
 
 
@@ -181,6 +188,8 @@ def _given(
         given = json.loads(json_)
     except ValueError as error:
         raise ConfigError(f"--json is not a JSON object ({error})") from error
+    if not isinstance(given, dict):
+        raise ConfigError(f"--json is not a JSON object: {json_}")
     for item in parameter or []:
         key, equals, value = item.partition("=")
         if not equals:

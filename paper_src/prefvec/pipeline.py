@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from prefvec.errors import ConfigError, PrefvecError, ReportError
-from prefvec.paths import FIGURES, NOTEBOOKS, RESULTS, ROOT, TEX
+from prefvec.paths import DATA, FIGURES, NOTEBOOKS, RESULTS, ROOT, TEX
 from prefvec.profile import SOME_TRAITS, Profile, load_profile
 from prefvec.store import atomic_path
 
@@ -59,15 +59,25 @@ def overridden(
     trait: str | None,
     settings: dict[str, object],
 ) -> Profile:
-    """A profile with the reader's own pairs, trait or settings, checked like a file."""
+    """A profile with the reader's own pairs, trait or settings, checked like a file. A source without
+    targets gets the profile's, or its other models where it is the only target itself. Raises ConfigError
+    where no pair is left."""
     from prefvec.judge.judging import is_local
 
     base = load_profile(profile)
     changes = base.model_dump()
-    if source or targets:
+    if source is not None or targets is not None:
         sources = [source] if source else list(dict.fromkeys(a for a, _ in base.pairs))
-        chosen = targets.split(",") if targets else list(dict.fromkeys(b for _, b in base.pairs))
+        chosen = list(dict.fromkeys(b for _, b in base.pairs))
+        if targets is not None:
+            chosen = [name.strip() for name in targets.split(",")]
+        elif chosen == sources:
+            chosen = base.models
         changes["pairs"] = [(a, b) for a in sources for b in chosen if a != b]
+        if not changes["pairs"]:
+            raise ConfigError(
+                f"--target-models {','.join(chosen)}: the source itself is the only target: name another"
+            )
     if trait:
         changes["traits"] = [trait]
         for part in SOME_TRAITS:
@@ -85,6 +95,16 @@ def overridden(
     result = Profile(**changes)
     result.settings_for(*result.pairs[0], result.traits[0])
     return result
+
+
+def apart(profile: Profile) -> Profile:
+    """The profile under a name of its own, `<name>-own`, where its results would replace committed ones:
+    those are of the profile as its file says it."""
+    if not profile.claims or RESULTS != DATA / "results":
+        return profile
+    name = f"{profile.name}-own"
+    print(f"your own choices: results in data/results/{name}; those of '{profile.name}' stay")
+    return profile.model_copy(update={"name": name, "claims": False})
 
 
 def run(

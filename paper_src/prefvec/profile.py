@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from prefvec.errors import ConfigError
 from prefvec.paths import CONFIG
 
+NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"  # of a profile, and so of its folder of results
 SOME_TRAITS = ("diagnostics", "judge", "black_box")  # parts of a profile with traits of their own
 
 
@@ -50,7 +51,7 @@ def computed_dtype(manifest: dict) -> str:
 class Settings(_Parameters):
     """Everything a run depends on. Notebooks declare the same names in their parameters cell."""
 
-    profile: str = Field("quick", description="name of the results folder")
+    profile: str = Field("quick", pattern=NAME, description="name of the results folder")
     source: str = Field(description="model the vector is found in")
     target: str = Field(description="model it is carried to")
     trait: str = Field("verbosity", description="built-in trait or path of a trait file")
@@ -168,7 +169,7 @@ class Profile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: str = Field(pattern=NAME)
     description: str
     pairs: tuple[tuple[str, str], ...] = Field(min_length=1)
     traits: tuple[str, ...] = Field(min_length=1)
@@ -204,15 +205,18 @@ class Profile(BaseModel):
 
 @lru_cache
 def load_profile(name: str) -> Profile:
-    """A profile by name or path. Raises ConfigError naming the file and field."""
+    """A profile by name or path. Raises ConfigError naming the file and field; a file may not have the
+    name of a profile in `config/`, as both would write into one folder."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else CONFIG / f"{name}.yaml"
     if not path.is_file():
         known = sorted(p.stem for p in CONFIG.glob("*.yaml"))
         raise ConfigError(
-            f"unknown profile '{name}': use one of {', '.join(known)} or a .yaml path"
+            f"unknown profile '{name}'{suggest(name, known)}, or the path of a .yaml file"
         )
     try:
         profile = Profile(**yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"profile {path} can't be read: {error}") from error
     except (ValidationError, yaml.YAMLError, TypeError) as error:
         detail = error.errors()[0] if isinstance(error, ValidationError) else None
         reason = f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" if detail else str(error)
@@ -229,7 +233,16 @@ def load_profile(name: str) -> Profile:
                 f"profile {path}: {part}.traits has '{unused[0]}', which is not in traits"
             )
     for trait in profile.traits:  # every value checked once, early
-        profile.settings_for(*profile.pairs[0], trait)
+        try:
+            profile.settings_for(*profile.pairs[0], trait)
+        except ConfigError as error:
+            raise ConfigError(f"profile {path}: {error}") from error
+    built_in = CONFIG / f"{profile.name}.yaml"
+    if built_in.is_file() and not built_in.samefile(path):
+        raise ConfigError(
+            f"profile {path}: name: '{profile.name}' is taken by {built_in.name} of config/, whose results "
+            "it would replace: choose another"
+        )
     return profile
 
 

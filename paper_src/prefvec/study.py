@@ -89,8 +89,6 @@ class Study:
                 )
             tests = list(self.trait.test_prompts)
             half = len(tests) // 2
-            if half < 2:
-                raise ConfigError(f"trait '{self.trait.name}' needs at least 4 `test_prompts`")
             self.splits |= {"selection": tests[:half], "choice": [], "evaluation": tests[half:]}
         # In-context questions are prompts too: none may be one that the numbers are read from.
         self.split_hashes = check_disjoint({**self.splits, "in-context": self._shown_questions()})

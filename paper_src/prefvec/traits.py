@@ -1,5 +1,6 @@
 """Traits, prompts and styles: what is read from `data/`, and the splits that must not overlap."""
 
+import difflib
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -16,6 +17,7 @@ from prefvec.store import canonical_hash
 TRAITS = DATA / "traits"
 QUESTIONS_FILE = DATA / "prompts" / "questions.yaml"
 STYLES_FILE = DATA / "prompts" / "styles.yaml"
+MIN_PROMPTS = 4  # test prompts that a trait brings: half to select on, half to report
 SPLITS = ("extraction", "alignment", "selection", "evaluation")
 
 
@@ -28,6 +30,16 @@ class Pair(_Frozen):
 
     positive: str = Field(min_length=1)
     negative: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _differ(self) -> "Pair":
+        if not (self.positive.strip() and self.negative.strip()):
+            raise ValueError("`positive` and `negative` must hold more than spaces")
+        if self.positive.strip() == self.negative.strip():
+            raise ValueError(
+                "`positive` and `negative` are the same: nothing tells the poles apart"
+            )
+        return self
 
 
 class ExamplePair(Pair):
@@ -53,7 +65,7 @@ class Trait(_Frozen):
     study steers towards.
     """
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")
     description: str = ""
     poles: Poles = Poles()
     instructions: tuple[Pair, ...] = ()
@@ -70,6 +82,16 @@ class Trait(_Frozen):
             raise ValueError(f"score `{self.score}` needs `instructions`")
         if self.score == "embedding" and not self.positive_texts:
             raise ValueError("score `embedding` needs `positive_texts` and `negative_texts`")
+        texts = (*self.positive_texts, *self.negative_texts)
+        if not all(text.strip() for text in texts):
+            raise ValueError("`positive_texts` and `negative_texts` must hold more than spaces")
+        if self.examples and not self.instructions and not texts and self.score != "length":
+            raise ValueError(
+                "`examples` alone leave nothing to score by: give `instructions`, `positive_texts` and "
+                "`negative_texts`, or `score: length`"
+            )
+        if self.test_prompts and len(self.test_prompts) < MIN_PROMPTS:
+            raise ValueError(f"`test_prompts` must be {MIN_PROMPTS} or more")
         if self.instructions or self.examples:
             return self
         if not (self.positive_texts and self.negative_texts):
@@ -125,9 +147,12 @@ def load_trait(name: str | Path) -> Trait:
     if path.suffix not in (".yaml", ".yml", ".json"):
         path = TRAITS / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in TRAITS.glob("*.yaml")))
+        known = sorted(p.stem for p in TRAITS.glob("*.yaml"))
+        close = difflib.get_close_matches(str(name), known, n=1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
         raise TraitError(
-            f"unknown trait '{name}': use a built-in one ({known}) or the path of a trait file"
+            f"unknown trait '{name}': {hint}Use a built-in one ({', '.join(known)}) or the path of a trait "
+            "file (.yaml, .yml, .json)"
         )
     return _trait(path, _text(path))
 
@@ -139,9 +164,16 @@ def _trait(path: Path, text: str) -> Trait:
     if not isinstance(raw, dict):
         raise TraitError(f"trait file {path}: it must be a mapping with `name`, `instructions`, …")
     try:
-        return Trait(**raw)
+        trait = Trait(**raw)
     except (ValidationError, TypeError) as error:
         raise TraitError(f"trait file {path}: {first_problem(error)}") from error
+    built_in = TRAITS / f"{trait.name}.yaml"
+    if built_in.is_file() and not built_in.samefile(path):
+        raise TraitError(
+            f"trait file {path}: name: '{trait.name}' is a built-in trait, whose results it would replace: "
+            "choose another"
+        )
+    return trait
 
 
 def load_questions(split: str, limit: int | None = None) -> list[str]:

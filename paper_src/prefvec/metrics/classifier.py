@@ -1,7 +1,7 @@
 """A trait as a classifier sees it: logistic regression on sentence embeddings.
 
 Trained on texts written under opposite instructions, grouped by question so that no question is in
-both a training and a test fold; validated on hand-labelled texts that it never saw (`data/gold`).
+both a training and a test fold; validated on texts written in either pole that it never saw (`data/gold`).
 """
 
 from collections.abc import Sequence

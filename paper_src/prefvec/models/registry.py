@@ -85,8 +85,10 @@ def registry(path: Path = REGISTRY_FILE) -> dict[str, ModelSpec]:
     """Every entry of the registry, by id. Raises ConfigError naming the entry and field."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))["models"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: not a readable registry ({error})") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: `models` must be a mapping of ids to entries")
     specs = {}
     for model_id, entry in raw.items():
         try:
@@ -127,9 +129,15 @@ def require_white_box(spec: ModelSpec) -> ModelSpec:
 
 
 def first_problem(error: Exception) -> str:
-    """The first problem of a pydantic error as `field: message` on one line."""
+    """The first problem of a pydantic error as `field: message` on one line; of a field that is not known,
+    with what is missing beside it, which it may be a misspelling of."""
     if isinstance(error, ValidationError):
-        problem = error.errors()[0]
+        problems = error.errors()
+        problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
         where = ".".join(str(part) for part in problem["loc"]) or "entry"
-        return f"{where}: {problem['msg']}"
+        if problem["type"] != "extra_forbidden":
+            return f"{where}: {problem['msg']}"
+        missing = [p["loc"] for p in problems if p["type"] == "missing"]
+        beside = [str(loc[-1]) for loc in missing if loc[:-1] == problem["loc"][:-1]]
+        return f"{where}: unknown field" + (f" (missing: {', '.join(beside)})" if beside else "")
     return str(error).splitlines()[0]

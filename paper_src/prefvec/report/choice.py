@@ -12,6 +12,7 @@ from prefvec.stats import Estimate, mean_ci
 from prefvec.transfer.methods import LEARNED
 
 DEFAULT = "ridge_concept"  # the method of the protocol, where there is no choice split
+MIN_CELLS = 3  # fewest cells that an interval over cells is given for
 TRUTH_TRAIT = "honest"  # asks for truth, not for a style
 
 
@@ -64,11 +65,15 @@ def ranking_frame(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def mean_efficiency(cells: pd.DataFrame, method: str, seed: int = 0) -> Estimate:
-    """Mean over cells of a method's evaluation efficiency (bounded), the interval over cells.
+    """Mean over cells of a method's evaluation efficiency (bounded), the interval over cells where there are
+    three or more (of two, it is the two values).
 
     cells: one row a (pair, trait), an `Estimate` in the method's column.
     """
-    return mean_ci(bounded(cells, method), seed)
+    values = bounded(cells, method)
+    found = mean_ci(values, seed)
+    few = np.isfinite(values).sum() < MIN_CELLS
+    return Estimate(found.value, np.nan, np.nan) if few else found
 
 
 def gains(

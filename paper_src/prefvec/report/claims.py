@@ -15,6 +15,8 @@ from prefvec.store import write_text
 
 USE = re.compile(r"\\claim\{([^}]*)\}")
 OFF_AXIS_COSINE = 0.5  # a cosine below this is called far from 1
+POOR_AUC = 0.65  # an area under the curve below this is called hardly better than chance
+ALIKE = 0.7  # of the effect on its own trait: a vector that does this to another does not tell them apart
 
 
 class Found:
@@ -44,11 +46,15 @@ class Found:
 
 CLAIMS: dict[str, Callable[[Found], bool]] = {
     "chosen-method-transfers": lambda n: n.low("best.te.all") > 0,
-    "best-beats-shuffled": lambda n: n.low("best.gain.shuffled_pairing") > 0,
+    "best-beats-shuffled": lambda n: n.low("best.gain.shuffled") > 0,
     "best-beats-wrong-trait": lambda n: n.low("best.gain.wrong_trait") > 0,
     "best-beats-direct": lambda n: n.low("best.gain.zero_pad") > 0,
     "tone-of-honesty-stays": lambda n: (
         2 * n.value("best.n.trait.honest") < n.value("truth.pairs")
+        and n.value("scores.auc.honest") < POOR_AUC
+    ),
+    "styles-are-one": lambda n: (
+        n.low("spill.styles.oracle") > ALIKE and n.low("spill.styles.ridge_concept") > ALIKE
     ),
     "mapped-beats-random": lambda n: n.low("main.gain_over_random") > 0,
     "concepts-beat-reconstruction": lambda n: n.low("main.gain_over_r2") > 0,
@@ -58,8 +64,8 @@ CLAIMS: dict[str, Callable[[Found], bool]] = {
     "shuffled-pairs-fail": lambda n: n.high("main.te.shuffled_pairing") < n.low(
         "main.te.ridge_concept"
     ),
-    "direction-more-than-layer": lambda n: (
-        n.low("diagnosed.beyond.direction") > n.high("diagnosed.beyond.layer")
+    "direction-and-length": lambda n: (
+        n.low("diagnosed.beyond.direction") > 0 and n.low("diagnosed.beyond.norm") > 0
     ),
 }  # fmt: skip
 

@@ -172,6 +172,6 @@ def _verdicts(before: Path, after: Path) -> list[tuple[str, str, str]]:
     one, two = map(read_json, files)
     return [
         (name, one[name]["status"], two[name]["status"])
-        for name in one.keys() & two.keys()
+        for name in sorted(one.keys() & two.keys())
         if isinstance(one[name], dict) and "status" in one[name]
     ]

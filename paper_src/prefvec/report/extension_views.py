@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from prefvec.report.figures import label
+from prefvec.report.figures import COLUMN, label
 from prefvec.traits import Trait
 
 Show = Callable[..., str]  # `interval_text` for LaTeX, `views.plain` for the notebook
@@ -26,9 +26,9 @@ def spill_matrix(
     names = list(traits)
     values = [_matrix(frame, method, names) for method in methods]
     bound = max(1e-9, np.nanmax(np.abs([v[..., 0] for v in values])))
-    side = 0.85 * len(names)
+    side = 0.5 * len(names)
     figure, panels = plt.subplots(
-        1, len(methods), figsize=((side + 0.25) * len(methods) + 1.5, side + 1.2), squeeze=False,
+        1, len(methods), figsize=((side + 0.1) * len(methods) + 1.3, side + 1.1), squeeze=False,
         layout="constrained",
     )  # fmt: skip
     for axes, method, matrix in zip(panels[0], methods, values, strict=True):
@@ -37,10 +37,12 @@ def spill_matrix(
             value, low, high = matrix[i, j]
             colour = "white" if abs(value) > 0.65 * bound else "black"
             weight = "bold" if low > 0 or high < 0 else "normal"
-            text = "–" if np.isnan(value) else f"{value:.2f}"
-            axes.text(j, i - 0.1, text, ha="center", va="center", color=colour, weight=weight)
-            between = "" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"
-            axes.text(j, i + 0.14, between, ha="center", va="center", color=colour, fontsize=6.5)
+            text = "–" if np.isnan(value) else f"{value:z.2f}"
+            axes.text(
+                j, i - 0.24, text, ha="center", va="center", color=colour, weight=weight, fontsize=8
+            )
+            between = "" if np.isnan(low) else f"[{low:z.2f},\n{high:z.2f}]"
+            axes.text(j, i + 0.18, between, ha="center", va="center", color=colour, fontsize=6.5)
             if i == j:
                 box = plt.Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fill=False, ec="0.2", lw=1)
                 axes.add_patch(box)
@@ -61,7 +63,7 @@ def size_curve(curve: pd.DataFrame, summary: pd.DataFrame, own_size: int, title:
     """Likeness of mapped directions, and transfer efficiency, against the number of alignment rows: a
     line the mean over subsets, small marks the subsets, a band the 95 % interval over prompts."""
     figure, (top, bottom) = plt.subplots(
-        2, 1, figsize=(4.6, 4.2), sharex=True, layout="constrained"
+        2, 1, figsize=(COLUMN, 3.6), sharex=True, layout="constrained"
     )
     lines = [
         ("concept_cosine", "held-out styles", "#0072B2", "s", "-"),

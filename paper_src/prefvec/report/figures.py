@@ -15,6 +15,7 @@ from prefvec.store import atomic_path
 
 LAYOUT_TABLES = ("GSUB", "GPOS", "GDEF", "kern")  # of a font, for setting text
 # Colour, marker and line together, so that a grey print still tells methods apart.
+COLUMN, WIDTH = 3.3, 7.0  # inches: the width of a column of the paper, and of its page
 LOOK = {
     "oracle": ("#000000", "o", "-"),
     "ridge_concept": ("#0072B2", "s", "-"),
@@ -89,7 +90,7 @@ def dose_response(
     summary: pd.DataFrame, unit: str, title: str, limit: int | None = None
 ) -> plt.Figure:
     """Score against signed dose, a line a method, with 95 % intervals."""
-    figure, axes = plt.subplots(figsize=(4.6, 3.0))
+    figure, axes = plt.subplots(figsize=(COLUMN, 2.6), layout="constrained")
     base = summary[summary.method == "unsteered"].iloc[0]
     for method, look in LOOK.items():
         rows = summary[summary.method == method]
@@ -108,7 +109,7 @@ def dose_response(
         axes.text(axes.get_xlim()[1], limit, " limit", va="center", fontsize=7, color="0.4")
     axes.axvline(0, color="0.85", lw=0.6, zorder=0)
     axes.set(xlabel="dose (lengths of the target's own vector)", ylabel=unit, title=title)
-    axes.legend(fontsize=7, loc="lower right")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=7)
     return figure
 
 
@@ -117,7 +118,7 @@ def efficiency_bars(
 ) -> plt.Figure:
     """Transfer efficiency of each method at one dose: points with 95 % intervals."""
     rows = summary[summary.dose == dose].set_index("method").loc[methods]
-    figure, axes = plt.subplots(figsize=(4.6, 0.34 * len(rows) + 0.9))
+    figure, axes = plt.subplots(figsize=(COLUMN, 0.19 * len(rows) + 0.8), layout="constrained")
     at = np.arange(len(rows))[::-1]
     values = np.array([list(e) for e in rows.te], float)
     shown = np.clip(values, -1.5, 2.0)
@@ -127,9 +128,8 @@ def efficiency_bars(
     axes.hlines(at, shown[:, 1], shown[:, 2], color="#0072B2", lw=1.6)
     axes.plot(shown[:, 0], at, "o", color="#0072B2", ms=4)
     axes.set_yticks(at, [label(m) for m in methods])
-    axes.set(
-        xlabel="transfer efficiency (0 = random direction, 1 = target's own vector)", title=title
-    )
+    axes.set_xlabel("transfer efficiency\n(0 = random direction, 1 = target's own vector)")
+    axes.set_title(title)
     known = shown[np.isfinite(shown)]
     axes.set_xlim(min(-0.5, known.min(initial=0) - 0.1), max(1.3, known.max(initial=1) + 0.1))
     return figure
@@ -138,7 +138,7 @@ def efficiency_bars(
 def penalty_path(rows: list[dict], best_r2: float, best_concept: float, title: str) -> plt.Figure:
     """The λ path: reconstruction R² and held-out concept cosine, with both choices marked."""
     frame = pd.DataFrame(rows)
-    figure, axes = plt.subplots(figsize=(4.6, 3.0), layout="constrained")
+    figure, axes = plt.subplots(figsize=(COLUMN, 2.5), layout="constrained")
     lines = [
         ("r2", "R², random folds", "#D55E00", "^", "--", best_r2),
         ("r2_styles", "R², styles held out", "#E69F00", "v", ":", None),
@@ -152,7 +152,7 @@ def penalty_path(rows: list[dict], best_r2: float, best_concept: float, title: s
             axes.axvline(best, color=colour, lw=0.8, ls=line)
     axes.set(xscale="log", ylim=(0, 1.02), title=title)
     axes.set(xlabel="ridge penalty λ (mean diagonals of XᵀX)", ylabel="held-out score")
-    figure.legend(loc="outside lower center", ncols=3, fontsize=7)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=7)
     return figure
 
 

@@ -41,6 +41,7 @@ class Findings(NamedTuple):
     strategy: strategy.Strategy
     protocol: strategy.Protocol
     gains: dict[str, Estimate]
+    above_zero: dict[str, int]
     criterion: dict[str, Estimate]
 
 
@@ -61,6 +62,7 @@ def find(study: Gathered, cells: pd.DataFrame) -> Findings:
         strategy.strategy(study, cells),
         strategy.protocol(cells),
         _gains(cells, chosen.method),
+        _above_zero(cells, chosen.method),
         verdicts.criterion(cells),
     )
 
@@ -70,6 +72,13 @@ def _gains(cells: pd.DataFrame, method: str) -> dict[str, Estimate]:
     controls = dict(zip(controls_of(method), ("shuffled", "wrong_trait"), strict=True))
     found = choice.gains(cells, method, (*controls, *(m for m in OTHERS if m != method)))
     return {controls.get(other, other): gain for other, gain in found.items()}
+
+
+def _above_zero(cells: pd.DataFrame, method: str) -> dict[str, int]:
+    """In how many cells the efficiency of a method and of its controls has its interval above 0."""
+    shuffled, wrong = controls_of(method)
+    names = {"": method, ".shuffled": shuffled, ".wrong_trait": wrong}
+    return {key: int(sum(e.low > 0 for e in cells[name])) for key, name in names.items()}
 
 
 def write_verdicts(study: Gathered, found: Findings) -> Path:
@@ -104,6 +113,8 @@ def numbers(found: Findings) -> dict[str, tuple]:
         out[number_key("best.n", row.key)] = (row.n, "", 0)
     for other, gain in found.gains.items():
         out[number_key("best.gain", other)] = (gain, "", 2)
+    for key, count in found.above_zero.items():
+        out[f"best.above_zero{key}"] = (count, "", 0)
     for cells, gain in found.criterion.items():
         out[number_key("criterion.gain", cells)] = (gain, "", 2)
     for row in found.ranking.itertuples():

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.patheffects import withStroke
 
 from prefvec.diagnostics.components import ORIGINS, SPREAD
 from prefvec.diagnostics.factorial import FACTORS, Attribution
@@ -33,7 +34,7 @@ def effect_maps(
     sources = sorted(set(cells.layer_source) - {-1}, reverse=True)
     bound = max(1e-9, float(cells.specific.abs().max()))
     figure, panels = plt.subplots(
-        2, len(methods), figsize=(0.62 * len(targets) * len(methods) + 1.6, 0.42 * len(sources) + 2.0),
+        2, len(methods), figsize=(0.47 * len(targets) * len(methods) + 1.4, 0.36 * len(sources) + 1.9),
         squeeze=False, layout="constrained", sharex=True,
         gridspec_kw={"height_ratios": [len(sources), 1]},
     )  # fmt: skip
@@ -194,7 +195,8 @@ def _matrix(axes: plt.Axes, values: list, bound: float):
     shade = np.abs(np.array(values, float)) > 0.65 * bound
     for text in axes.texts:
         x, y = (int(v) for v in text.get_position())
-        text.set_color("white" if shade[y, x] else "black")
+        ink, paper = ("white", "0.2") if shade[y, x] else ("black", "white")
+        text.set(color=ink, path_effects=[withStroke(linewidth=1.8, foreground=paper)])
     return image
 
 
@@ -203,7 +205,7 @@ def _cell(axes: plt.Axes, x: int, y: int, cell: pd.Series, bound: float) -> None
     decimals = max(0, 1 - int(np.floor(np.log10(bound))))
     axes.text(x, y, f"{cell.specific:z.{decimals}f}", ha="center", va="center", fontsize=6.5)
     if cell.collapse > 0.1:
-        patch = plt.Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="////", ec="0.4", lw=0)
+        patch = plt.Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="////", ec="0.6", lw=0)
         axes.add_patch(patch)
 
 
@@ -211,4 +213,4 @@ def _mark(axes: plt.Axes, x: int, y: int, box: bool = False) -> None:
     if box:
         axes.add_patch(plt.Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, fill=False, ec="k", lw=1.4))
     else:
-        axes.plot(x + 0.36, y - 0.3, "*", color="white", ms=8, mec="k", mew=0.8)
+        axes.plot(x + 0.3, y - 0.26, "*", color="white", ms=6.5, mec="k", mew=0.8)

@@ -9,11 +9,10 @@ from matplotlib.patches import Rectangle
 
 from prefvec.report.cells import NO_EFFECT, SHOWN, arrow, why
 from prefvec.report.choice import mean_efficiency
-from prefvec.report.figures import label
+from prefvec.report.figures import WIDTH, label
 from prefvec.report.verdicts import succeeded
 from prefvec.transfer.methods import controls_of
 
-WIDTH = 7.0  # inches: the text width of a page
 CURVES = {
     "oracle": ("#000000", "o", "-"),
     "chosen": ("#0072B2", "s", "-"),
@@ -31,8 +30,7 @@ def pair_efficiencies(cells: pd.DataFrame, method: str) -> plt.Figure:
     vector written as it is, and two controls. Traits without any value have no panel; a row without
     one says why."""
     pairs = _pairs(cells)
-    known = cells[np.isfinite([e.value for e in cells[method]])]
-    traits = list(dict.fromkeys(known.trait)) or list(dict.fromkeys(cells.trait))
+    traits = _with_values(cells, method)
     controls = dict(zip(controls_of(method), CONTROL_LOOKS, strict=True))
     looks = {method: CHOSEN, "zero_pad": WRITTEN, **controls}
     figure, all_axes = plt.subplots(
@@ -49,9 +47,13 @@ def pair_efficiencies(cells: pd.DataFrame, method: str) -> plt.Figure:
                 axes.text(0.06, row, _reason(cell, method), va="center", fontsize=7, color="0.4")
                 continue
             for i, (name, (colour, marker)) in enumerate(looks.items()):
-                value, low, high = np.clip(np.array(cell[name], float), *EFFICIENCY_LIMITS)
+                known = np.array(cell[name], float)
+                value, low, high = np.clip(known, *EFFICIENCY_LIMITS)
                 at = row + STEP * (len(looks) / 2 - 0.5 - i)
                 axes.hlines(at, low, high, color=colour, lw=1.3)
+                for end, arrow_head, cut in ((low, "<", known < low), (high, ">", known > high)):
+                    if cut.any():  # the interval goes on
+                        axes.plot(end, at, arrow_head, color=colour, ms=3, clip_on=False)
                 [handles[label(name)]] = axes.plot(value, at, marker, color=colour, ms=4.5)
         axes.set(xlim=EFFICIENCY_LIMITS, ylim=(0.6 - len(pairs), 0.6))
         axes.set_title(trait, fontsize=9)
@@ -101,13 +103,13 @@ def success_matrix(cells: pd.DataFrame, method: str) -> plt.Figure:
 
 def scores_comparison(cells: pd.DataFrame, chosen: str) -> plt.Figure:
     """Mean transfer efficiency of every method that was run, a panel a trait, 95 % intervals over
-    cells."""
+    cells. Traits without any value have no panel."""
     ran = frozenset().union(*cells["ran"])
     methods = [m for m in SHOWN if m in ran]
-    traits = list(dict.fromkeys(cells.trait))
+    traits = _with_values(cells, chosen)
     figure, all_axes = plt.subplots(
         1, len(traits), sharey=True, squeeze=False, layout="constrained",
-        figsize=(min(WIDTH, 2.6 + 1.5 * len(traits)), 0.21 * len(methods) + 1.0),
+        figsize=(min(WIDTH, 2.6 + 1.5 * len(traits)), 0.19 * len(methods) + 1.0),
     )  # fmt: skip
     at = -np.arange(len(methods))
     for axes, trait in zip(all_axes[0], traits, strict=True):
@@ -228,6 +230,12 @@ def dose_multiples(
 
 def _pairs(cells: pd.DataFrame) -> list[tuple[str, str]]:
     return list(dict.fromkeys(zip(cells.source, cells.target, strict=True)))
+
+
+def _with_values(cells: pd.DataFrame, method: str) -> list[str]:
+    """Traits with a value of a method in some cell; all if there is none."""
+    known = cells[np.isfinite([e.value for e in cells[method]])]
+    return list(dict.fromkeys(known.trait)) or list(dict.fromkeys(cells.trait))
 
 
 def _reason(cell: dict, method: str) -> str:

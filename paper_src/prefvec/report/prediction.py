@@ -17,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from prefvec.report.cells import Gathered, arrow, bounded, own_vector, pair_folder, short
+from prefvec.report.figures import COLUMN
 from prefvec.stats import UNKNOWN, Estimate, mean_ci
 from prefvec.store import read_json
 
@@ -121,16 +122,18 @@ def prediction_numbers(found: Prediction) -> dict[str, object]:
 def prediction_figure(rows: pd.DataFrame) -> plt.Figure:
     """rows: of a `Prediction`. Found against foretold efficiency, one mark a cell with its 95 % interval,
     by trait; the line is a perfect prediction."""
-    figure, axes = plt.subplots(figsize=(4.2, 3.7), layout="constrained")
+    figure, axes = plt.subplots(figsize=(COLUMN, 3.3), layout="constrained")
     looks = [("#0072B2", "s"), ("#D55E00", "^"), ("#009E73", "D"), ("#CC79A7", "v"), ("0.4", "o")]
     if "foretold" in rows:
+        beside = rows.foretold.rank(method="first") % 2 == 0  # neighbours on two sides
         for i, (trait, part) in enumerate(rows.groupby("trait", sort=False)):
             colour, marker = looks[i % len(looks)]
             axes.vlines(part.foretold, part.low, part.high, color=colour, lw=1, alpha=0.35)
             axes.plot(part.foretold, part.efficiency, marker, color=colour, ms=5, label=trait)
             for row in part.itertuples():
                 text = f"{short(row.source)[0]}→{short(row.target)[0]}"
-                axes.annotate(text, (row.foretold, row.efficiency), (4, 2), textcoords="offset points", fontsize=6)  # fmt: skip
+                at = (4, 2) if beside[row.Index] else (-17, -6)
+                axes.annotate(text, (row.foretold, row.efficiency), at, textcoords="offset points", fontsize=6)  # fmt: skip
         ends = [rows[["foretold", "efficiency"]].min().min(), rows[["foretold", "efficiency"]].max().max()]  # fmt: skip
         axes.plot(ends, ends, color="0.6", lw=0.8, ls="--", zorder=0)
         figure.legend(loc="outside upper center", ncols=3, fontsize=7)

@@ -45,6 +45,11 @@ def fill(path: Path, numbers: Mapping[str, dict]) -> int:
     """
     if not path.is_file():
         raise ReportError(f"{path} does not exist: give a Markdown file")
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ReportError(f"{path} is not text in UTF-8: give a Markdown file") from error
+    if not KEYED.search(text):
+        raise ReportError(f"{path} names no number: write <!--=key--><!--/--> where one belongs")
     write_text(path, filled(text, numbers, path.name))
     return len(KEYED.findall(text))
