@@ -93,7 +93,7 @@ run.figure(
 # itself, or hardly made of letters).
 
 # %%
-print(choice)
+print(f"layer {choice['layer']}, dose {choice['dose']:g} (lengths of the vector)")
 best = answers[(answers.layer == choice["layer"]) & (answers.dose.abs() == choice["dose"])]
 best[["question", "text", "n_tokens", "finish"]].head(5)
 
@@ -139,4 +139,3 @@ run.answers(answers)
 found = {"scores": validity, "effectiveness": layers, "extraction": methods}
 tables = {name: views.plain_records(table) for name, table in found.items()}
 run.close(study, records=[choice | verdict.as_record() | tables])
-verdict

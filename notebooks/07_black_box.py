@@ -113,7 +113,7 @@ with llama_server(box_model, parallel=at_once) if local else remote as server:
     )  # fmt: skip
     answers = sweep.ask_all(endpoint, study, rows, asks, box_tokens)
 endpoint.replies.record(run.folder / "black_box_replies.jsonl")
-endpoint.losses
+print(f"{len(answers)} answers, {sum(endpoint.losses.values())} lost")
 
 # %% [markdown]
 # ## What it does
@@ -148,7 +148,8 @@ same = {
     other: sweep.identical_share(answers, sweep.OWN, other)
     for other in (sweep.SHUFFLED, sweep.WRONG)
 }
-print("answers equal word for word to the own vector's:", same)
+for other, share in same.items():
+    print(f"answers of '{other}' that are those of the own vector, word for word: {share:.0%}")
 cut = float((answers[answers.condition == sweep.PLAIN].n_tokens >= box_tokens).mean())
 print(f"unmodulated answers cut at {box_tokens} tokens: {cut:.0%}")
 gates = sweep.doors(answers, seed)

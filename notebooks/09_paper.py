@@ -191,7 +191,9 @@ truthful.truth_table(told, plain)
 crossed = spilled.spill_numbers(profile, pairs)
 for name, value in crossed.items():
     run.number(name, value)
-crossed
+pd.Series(
+    {name: plain(value) for name, value in crossed.items()}, name="effect on the other's score"
+)
 
 # %% [markdown]
 # ## Why direct transfer loses effect

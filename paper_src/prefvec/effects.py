@@ -159,6 +159,10 @@ class VerdictH1(NamedTuple):
     effect: Estimate
     passed: bool
 
+    def __str__(self) -> str:
+        word = "holds" if self.passed else "does not hold"
+        return f"H1 {word}: {self.direction.in_words()} of the answers moved as steered, by {self.effect.in_words()}"
+
     def as_record(self) -> dict:
         """Plain values for a results file."""
         return {

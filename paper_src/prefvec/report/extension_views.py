@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from prefvec.report.figures import COLUMN, label
+from prefvec.report.figures import COLUMN, label, wrapped
 from prefvec.traits import Trait
 
 Show = Callable[..., str]  # `interval_text` for LaTeX, `views.plain` for the notebook
@@ -47,7 +47,7 @@ def spill_matrix(
                 box = plt.Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fill=False, ec="0.2", lw=1)
                 axes.add_patch(box)
         axes.set_title(label(method))
-        axes.set_xticks(range(len(names)), [text.replace(" (", "\n(") for text in traits.values()])
+        axes.set_xticks(range(len(names)), [_pole_below(text) for text in traits.values()])
         axes.set_yticks(range(len(names)), names if axes is panels[0, 0] else [])
         axes.tick_params(length=0, labelsize=7)
         axes.spines[:].set_visible(False)
@@ -57,6 +57,11 @@ def spill_matrix(
     bar.set_label("effect (SDs of the score)", fontsize=8)
     figure.suptitle(title, fontsize=9)
     return figure
+
+
+def _pole_below(text: str) -> str:
+    """`trait (to pole)` in two lines, as narrow as a cell."""
+    return text.replace(" (to ", "\n→ ").removesuffix(")")
 
 
 def size_curve(curve: pd.DataFrame, summary: pd.DataFrame, own_size: int, title: str) -> plt.Figure:
@@ -72,7 +77,8 @@ def size_curve(curve: pd.DataFrame, summary: pd.DataFrame, own_size: int, title:
     for column, text, colour, marker, line in lines:
         top.plot(curve["size"], curve[column], marker, color=colour, ms=3, alpha=0.4)
         top.plot(summary["size"], summary[column], marker + line, color=colour, ms=4, label=text)
-    top.set(ylabel="cosine", title=title)
+    top.set(ylabel="cosine")
+    top.set_title(wrapped(title), fontsize=8)
     top.legend(fontsize=7)
     values = np.array([list(e) for e in summary.te], float)
     shown = np.clip(values, -1.5, 2.5)

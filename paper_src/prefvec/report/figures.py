@@ -1,6 +1,7 @@
 """Figures: one idea each, intervals drawn, units on the axes, safe for colour-blind readers."""
 
 import os
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,6 +66,7 @@ def use_style() -> None:
     mpl.rcParams.update(
         {
             "figure.dpi": 110, "savefig.dpi": 200, "savefig.bbox": "tight", "font.size": 8,
+            "axes.labelsize": 8, "xtick.labelsize": 7.5, "ytick.labelsize": 7.5, "legend.fontsize": 7,
             "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
             "pdf.fonttype": 42, "svg.hashsalt": "prefvec", "axes.titlesize": 9,
         }
@@ -84,6 +86,11 @@ def save(
 def label(method: str) -> str:
     """A method's name as a reader sees it."""
     return LABELS.get(method, method.replace("_", " "))
+
+
+def wrapped(title: str) -> str:
+    """A title in lines no wider than a column of the paper."""
+    return textwrap.fill(title, 48)
 
 
 def dose_response(
@@ -108,7 +115,8 @@ def dose_response(
         axes.axhline(limit, color="0.6", lw=0.6)
         axes.text(axes.get_xlim()[1], limit, " limit", va="center", fontsize=7, color="0.4")
     axes.axvline(0, color="0.85", lw=0.6, zorder=0)
-    axes.set(xlabel="dose (lengths of the target's own vector)", ylabel=unit, title=title)
+    axes.set(xlabel="dose (lengths of the target's own vector)", ylabel=unit)
+    axes.set_title(wrapped(title), fontsize=8)
     figure.legend(loc="outside lower center", ncols=2, fontsize=7)
     return figure
 
@@ -128,8 +136,10 @@ def efficiency_bars(
     axes.hlines(at, shown[:, 1], shown[:, 2], color="#0072B2", lw=1.6)
     axes.plot(shown[:, 0], at, "o", color="#0072B2", ms=4)
     axes.set_yticks(at, [label(m) for m in methods])
-    axes.set_xlabel("transfer efficiency\n(0 = random direction, 1 = target's own vector)")
-    axes.set_title(title)
+    figure.supxlabel(
+        "transfer efficiency (0 = random direction, 1 = target's own vector)", fontsize=7
+    )
+    axes.set_title(wrapped(title), fontsize=8)
     known = shown[np.isfinite(shown)]
     axes.set_xlim(min(-0.5, known.min(initial=0) - 0.1), max(1.3, known.max(initial=1) + 0.1))
     return figure
@@ -150,7 +160,8 @@ def penalty_path(rows: list[dict], best_r2: float, best_concept: float, title: s
         )
         if best is not None:
             axes.axvline(best, color=colour, lw=0.8, ls=line)
-    axes.set(xscale="log", ylim=(0, 1.02), title=title)
+    axes.set(xscale="log", ylim=(0, 1.02))
+    axes.set_title(wrapped(title), fontsize=8)
     axes.set(xlabel="ridge penalty λ (mean diagonals of XᵀX)", ylabel="held-out score")
     figure.legend(loc="outside lower center", ncols=2, fontsize=7)
     return figure

@@ -81,13 +81,13 @@ class Run:
         }  # fmt: skip
         return write_json(self.folder / name, record | plain_value(found))
 
-    def close(self, study: Study | None = None, records: list[dict] | None = None, **extra) -> Path:
+    def close(self, study: Study | None = None, records: list[dict] | None = None, **extra) -> None:
         """Write numbers, records and, last, the manifest: with it the stage is complete."""
         number = self.number_of_stage
         self.numbers.save(self.folder / f"numbers_{number}.json")
         if records is not None:
             write_json(self.folder / f"results_{number}.json", records)
-        return write_manifest(self.folder / f"manifest_{number}.json", self.stage, study, extra)
+        write_manifest(self.folder / f"manifest_{number}.json", self.stage, study, extra)
 
 
 def result_records(

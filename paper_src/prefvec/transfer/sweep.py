@@ -22,6 +22,9 @@ class Site(NamedTuple):
     layer_target: int
     dose: float  # magnitude, in own-vector lengths
 
+    def __str__(self) -> str:
+        return f"read at layer {self.layer_source}, written at layer {self.layer_target}, dose {self.dose:g} (own-vector lengths)"
+
 
 def sweep(
     study: Study,
