@@ -47,7 +47,6 @@ penalties: list = [0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0]  # ridge λ, i
 import pandas as pd
 
 from prefvec.effects import (
-    NOTHING,
     READ,
     content_and_coherence,
     matched_efficiency,
@@ -62,6 +61,7 @@ from prefvec.study import Study
 from prefvec.transfer import (
     CONTROLS,
     LEARNED,
+    NOTHING,
     both_ways,
     choose_site,
     controls_of,

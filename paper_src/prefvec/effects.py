@@ -12,13 +12,11 @@ from prefvec.metrics.coherence import perplexity
 from prefvec.metrics.length import direction_score
 from prefvec.stats import UNKNOWN, Estimate, difference, mean_ci, transfer_efficiency
 from prefvec.study import Study
-from prefvec.transfer import LEARNED, ORACLE, UNSTEERED, Site
+from prefvec.transfer import LEARNED, NOTHING, ORACLE, RANDOM, UNSTEERED, Site
 
 RANDOM_NAME = re.compile(r"random_\d+")
 # Methods whose answers are read for content and coherence: another model has to read them all.
 READ = (UNSTEERED, ORACLE, *LEARNED, "random_0")
-RANDOM = "random"  # the mean over the random directions, prompt by prompt
-NOTHING = "nothing"  # the unsteered answer, as if it were a method's: what doing nothing amounts to
 
 
 def pool_random(table: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from prefvec.effects import NOTHING, RANDOM
 from prefvec.errors import ReportError, TraitError
 from prefvec.metrics.trait import UNITS
 from prefvec.models.registry import resolve
@@ -17,7 +16,7 @@ from prefvec.store import read_json
 from prefvec.traits import load_trait
 from prefvec.transfer.methods import CONTROLS, DIRECT, LEARNED
 from prefvec.transfer.sites import MAX_COLLAPSE
-from prefvec.transfer.sweep import ORACLE
+from prefvec.transfer.sweep import NOTHING, ORACLE, RANDOM
 
 PAIR_STAGES = ("03", "04")
 SCALED = ("unscaled", "norm_scaled")  # the source's vector at a length of its own

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from prefvec.effects import NOTHING
 from prefvec.metrics.coherence import PERPLEXITY_TOKENS
 from prefvec.paths import RESULTS
 from prefvec.report import choice, strategy, verdicts
@@ -18,6 +17,7 @@ from prefvec.report.views import plain, plain_value
 from prefvec.stats import Estimate
 from prefvec.store import write_json
 from prefvec.transfer.methods import controls_of
+from prefvec.transfer.sweep import NOTHING
 
 OTHERS = (
     "zero_pad",

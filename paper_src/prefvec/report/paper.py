@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from prefvec.effects import NOTHING
 from prefvec.paths import FIGURES, RESULTS, ROOT, TEX, pair_name, slug
 from prefvec.report import claims
 from prefvec.report import numbers as number_files
@@ -28,7 +27,7 @@ from prefvec.report.views import plain
 from prefvec.stats import Estimate
 from prefvec.store import read_json, write_json, write_text
 from prefvec.transfer.methods import controls_of
-from prefvec.transfer.sweep import ORACLE
+from prefvec.transfer.sweep import NOTHING, ORACLE
 
 GENERATED = TEX / "generated"
 BESIDE = ("ridge_concept", "ridge_r2", "zero_pad")

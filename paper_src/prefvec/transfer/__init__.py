@@ -15,10 +15,19 @@ from prefvec.transfer.methods import (
     strongest_wrong,
 )
 from prefvec.transfer.sites import choose_site, validate
-from prefvec.transfer.sweep import INSTRUCTION, ORACLE, UNSTEERED, Site, evaluate, sweep
+from prefvec.transfer.sweep import (
+    INSTRUCTION,
+    NOTHING,
+    ORACLE,
+    RANDOM,
+    UNSTEERED,
+    Site,
+    evaluate,
+    sweep,
+)
 
 __all__ = [
-    "CONTROLS", "DIRECT", "INSTRUCTION", "LEARNED", "ORACLE", "UNSCALED", "UNSTEERED", "Maps", "Site", "both_ways",
+    "CONTROLS", "DIRECT", "INSTRUCTION", "LEARNED", "NOTHING", "ORACLE", "RANDOM", "UNSCALED", "UNSTEERED", "Maps", "Site", "both_ways",
     "choose_site", "controls_of", "direct_methods", "evaluate", "fit_maps", "learned_methods", "reference_directions", "strongest_wrong",
     "sweep", "validate",
 ]  # fmt: skip

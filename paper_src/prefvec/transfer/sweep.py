@@ -13,6 +13,8 @@ from prefvec.steering import Steer
 from prefvec.study import Study
 
 UNSTEERED, ORACLE, INSTRUCTION = "unsteered", "oracle", "instruction"
+RANDOM = "random"  # the mean over the random directions, prompt by prompt
+NOTHING = "nothing"  # the unsteered answer, as if it were a method's: what doing nothing amounts to
 
 
 class Site(NamedTuple):
