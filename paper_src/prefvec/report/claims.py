@@ -48,6 +48,9 @@ CLAIMS: dict[str, Callable[[Found], bool]] = {
     "chosen-method-transfers": lambda n: n.low("best.te.all") > 0,
     "best-beats-shuffled": lambda n: n.low("best.gain.shuffled") > 0,
     "best-beats-wrong-trait": lambda n: n.low("best.gain.wrong_trait") > 0,
+    "another-trait-goes-far": lambda n: (
+        2 * n.value("best.above_zero.wrong_trait") > n.value("best.n.all")
+    ),
     "best-beats-direct": lambda n: n.low("best.gain.zero_pad") > 0,
     "tone-of-honesty-stays": lambda n: (
         2 * n.value("best.n.trait.honest") < n.value("truth.pairs")
