@@ -109,7 +109,7 @@ def test_the_spill_figure_marks_what_was_intended_and_prints_intervals():
     texts = [t.get_text() for t in figure.axes[0].texts]
     first, third = frame.effect[0], frame.effect[2]
     assert texts[0] == f"{first.value:.2f}" and texts[4] == f"{third.value:.2f}"
-    assert texts[1] == f"[{first.low:.2f}, {first.high:.2f}]"
+    assert texts[1] == f"[{first.low:.2f},\n{first.high:.2f}]"
     assert "concise" in figure.axes[0].get_xticklabels()[0].get_text()
     assert len(figure.axes[0].patches) == len(TRAITS)
 

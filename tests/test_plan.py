@@ -27,6 +27,7 @@ from prefvec.profile import load_profile
 from prefvec.study import JUDGES
 from prefvec.traits import load_trait
 from prefvec.transfer.extensions import SAMPLED
+from prefvec.transfer.methods import WRONG
 from prefvec.transfer.sizes import SUBSETS
 from prefvec.validation import OTHER_METHODS
 
@@ -140,7 +141,9 @@ def test_work_that_two_stages_share_is_counted_once(paper):
     expected["ridge_concept"] += len(settings.doses) - 1
     assert new == expected
     asked = [w.key for w in left if w.kind == "generate" and w.key[2] == "choice"]
-    assert len(asked) == len(LEARNED) + settings.n_random + len(["oracle", "unsteered"])
+    both_ways = len(WRONG)  # another trait's vector is tried towards both of its poles
+    expected = len(LEARNED) + both_ways + settings.n_random + len(["oracle", "unsteered"])
+    assert len(asked) == expected
     assert not [w for w in left if w.key[0] == "path" or "selection" in w.key]
     [read] = [w for w in left if w.key[0] == "perplexity"]
     assert read.rows == len(READ) * settings.n_evaluation
