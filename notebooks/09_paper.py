@@ -144,8 +144,8 @@ run.figure(
 # ## All pairs
 
 # %%
-table = paper.pair_table(cells, method)
-run.table(table, "pairs", align="ll" + "r" * (table.shape[1] - 2))
+for name, table in paper.pair_tables(cells, method).items():
+    run.table(table, name, align="ll" + "r" * (table.shape[1] - 2))
 paper.pair_frame(cells, method)
 
 # %%

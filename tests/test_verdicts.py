@@ -322,3 +322,14 @@ def test_a_cell_whose_ends_break_is_not_sound_and_the_criterion_is_held_over_all
     assert all_cells.sound(cells).tolist() == [False, False]
     gain = verdicts.criterion(cells)
     assert gain["all"].value == pytest.approx(0.5) and gain["others"].value == pytest.approx(0.1)
+
+
+def test_the_tables_of_cells_hold_those_with_a_value_beside_maps_and_beside_controls(results):
+    write_cell(results, (QWEN, SMOL, "verbosity"), learned={"ridge_concept": 0.6})
+    write_cell(results, (QWEN, SMOL, "silly"), defined=False)
+    _, cells = load([[QWEN, SMOL]], ["verbosity", "silly"])
+    maps, controls = paper.pair_tables(cells, "ridge_concept").values()
+    assert list(maps.trait) == list(controls.trait) == ["verbosity"]
+    assert maps.iloc[0, 2] == controls.iloc[0, 2] == r"$0.60\;[0.45,\,0.75]$"
+    assert list(controls.columns)[-1] == "own vector breaks" and controls.iloc[0, -1] == "5%"
+    assert controls.iloc[0, -2] == "$0.00$"  # nothing, without an interval

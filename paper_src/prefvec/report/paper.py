@@ -43,10 +43,17 @@ def counts(cells: pd.DataFrame) -> dict[str, int]:
     return out
 
 
-def pair_table(cells: pd.DataFrame, method: str) -> pd.DataFrame:
-    """For LaTeX: the chosen map, both plain ridge maps, direct writing and controls, by cell; what doing
-    nothing amounts to, and the share of answers that the own vector breaks."""
-    return _pairs(cells, method, interval_text).rename(columns=_two_lines)
+def pair_tables(cells: pd.DataFrame, method: str) -> dict[str, pd.DataFrame]:
+    """For LaTeX, by name: `pairs`, the chosen map beside both plain ridge maps and direct writing;
+    `pair_controls`, the same map beside its controls, what doing nothing amounts to, and the share of
+    answers that the own vector breaks. Cells with a value alone."""
+    known = cells[np.isfinite([e.value for e in cells[method]])]
+    table = _pairs(known, method, interval_text)
+    maps = ["pair", "trait", *(label(m) for m in dict.fromkeys((method, *BESIDE)))]
+    controls = [c for c in table if c not in maps]
+    first = ["pair", "trait", label(method)]
+    parts = {"pairs": table[maps], "pair_controls": table[[*first, *controls]]}
+    return {name: part.rename(columns=_two_lines) for name, part in parts.items()}
 
 
 def pair_frame(cells: pd.DataFrame, method: str) -> pd.DataFrame:
