@@ -9,9 +9,11 @@
 # %% [markdown]
 # # 08 · Extensions: what else a mapped vector does
 #
-# **Claim.** A linear map fitted on ordinary prompts carries more than one number of one trait: the mapped
-# vector treats the *other* preferences as the target's own vector does, mapped vectors add up as native
-# ones do, and a modest number of prompts is enough. Each section holds one part of this against data.
+# **Question.** Does a linear map fitted on ordinary prompts carry more than one number of one trait? Does the
+# mapped vector treat the *other* preferences as the target's own vector does, do mapped vectors add up as native
+# ones do, and is a modest number of prompts enough? Each section holds one part of this against data. With the
+# defaults (one trait, no sizes, no seeds) most parts say that they were not run; the paper's section on
+# extensions has them for four traits.
 #
 # **Protocol.** Settings, layers and doses are those with which notebook 04 ran for this pair, trait by
 # trait, as its manifests say. Nothing here is used to choose anything. Numbers are from the evaluation
