@@ -10,12 +10,14 @@ import pytest
 from prefvec.errors import ConfigError, ReportError
 from prefvec.generation import generate
 from prefvec.notebooks import parameters_of
-from prefvec.paths import NOTEBOOKS
+from prefvec.paths import NOTEBOOKS, pair_name
 from prefvec.profile import Extensions, Profile, Settings, load_profile
 from prefvec.report import extension_views as views
+from prefvec.report import spilled
 from prefvec.report.views import plain
 from prefvec.stats import Estimate
 from prefvec.steering import Steer
+from prefvec.store import write_json
 from prefvec.study import Alignment, Study
 from prefvec.traits import load_styles, load_trait
 from prefvec.transfer import extensions, saved, sizes, spill
@@ -412,3 +414,21 @@ def test_sizes_are_the_first_pairs_alone_and_are_checked():
         Extensions.checked({"sizes": [100, 50]})
     with pytest.raises(ConfigError, match="parameter 'temperature'"):
         Extensions.checked({"temperature": 0.0})
+
+
+def test_how_two_traits_move_each_other_s_scores_is_averaged_over_the_pairs_that_have_it(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(spilled, "RESULTS", tmp_path)
+    pairs = [["a", "b"], ["b", "a"], ["a", "c"], ["c", "a"]]
+    for pair, cross in ((pairs[0], 0.5), (pairs[1], 1.0)):
+        rows = [
+            {"analysis": "spill", "method": "oracle", "trait": v, "measured_trait": m, "value": 2.0 * (1 if v == m else cross)}
+            for v in ("x", "y") for m in ("x", "y")
+        ]  # fmt: skip
+        write_json(tmp_path / "p" / pair_name(*pair) / "results_08.json", rows)
+    # one trait alone: sizes were compared, nothing was scored for another trait
+    alone = [{"analysis": "size", "method": "oracle", "trait": "x", "value": 1.0}]
+    write_json(tmp_path / "p" / pair_name(*pairs[2]) / "results_08.json", alone)
+    assert spilled.between("p", pairs, "oracle", ("x", "y")).value == 0.75
+    assert np.isnan(spilled.between("p", pairs, "ridge_concept", ("x", "y")).value)

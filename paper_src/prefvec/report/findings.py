@@ -70,7 +70,7 @@ def find(study: Gathered, cells: pd.DataFrame) -> Findings:
 def _gains(cells: pd.DataFrame, method: str) -> dict[str, Estimate]:
     """What a method is above its controls (`shuffled`, `wrong_trait`) and `OTHERS`, cell by cell."""
     controls = dict(zip(controls_of(method), ("shuffled", "wrong_trait"), strict=True))
-    found = choice.gains(cells, method, (*controls, *(m for m in OTHERS if m != method)))
+    found = choice.gains(cells, method, (*controls, *OTHERS))
     return {controls.get(other, other): gain for other, gain in found.items()}
 
 

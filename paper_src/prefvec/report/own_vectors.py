@@ -8,6 +8,7 @@ from prefvec.report.cells import Gathered, own_vector, short, trait_unit
 from prefvec.report.judged import listed
 from prefvec.report.verdicts import H1_DIRECTION
 from prefvec.stats import UNKNOWN, Estimate
+from prefvec.traits import TRAITS
 
 COLUMNS = ("trait", "model", "unit", "auc", "fit", "direction", "effect", "passed")
 
@@ -47,9 +48,10 @@ def own_table(rows: pd.DataFrame, show) -> pd.DataFrame:
 
 
 def own_numbers(rows: pd.DataFrame) -> dict[str, tuple]:
-    """Key → (value, unit, digits): of each trait the score's lowest area over the models; which scores
-    are unfit, and for which models and traits H1 fails, in words."""
-    out = {}
+    """Key → (value, unit, digits): of each trait the score's lowest area over the models (undefined for
+    built-in traits that were not studied); which scores are unfit, and for which models and traits H1
+    fails, in words."""
+    out = {f"scores.auc.{path.stem}": (UNKNOWN, "", 2) for path in TRAITS.glob("*.yaml")}
     for trait, part in rows.groupby("trait", sort=False):
         known = [e for e in part.auc if np.isfinite(e.value)]
         out[f"scores.auc.{trait}"] = (min(known) if known else UNKNOWN, "", 2)

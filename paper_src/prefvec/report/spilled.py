@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from itertools import product
 
-import pandas as pd
-
 from prefvec.paths import RESULTS, pair_name
 from prefvec.stats import Estimate, mean_ci
 from prefvec.store import read_json
@@ -20,12 +18,12 @@ def between(
     ratios = []
     for pair in pairs:
         path = RESULTS / profile / pair_name(*pair) / "results_08.json"
-        records = pd.DataFrame(read_json(path) if path.exists() else [])
-        if records.empty or "analysis" not in records:
-            continue
-        chosen = records[(records.analysis == "spill") & (records.method == method)]
-        effect = chosen.set_index(["trait", "measured_trait"]).value
-        if all(key in effect.index for key in product(traits, traits)):
+        effect = {
+            (record["trait"], record["measured_trait"]): record["value"]
+            for record in (read_json(path) if path.exists() else [])
+            if record.get("analysis") == "spill" and record["method"] == method
+        }
+        if all(key in effect for key in product(traits, traits)):
             a, b = traits
             ratios.append((effect[a, b] + effect[b, a]) / (effect[a, a] + effect[b, b]))
     return mean_ci(ratios)
