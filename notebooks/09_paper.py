@@ -238,7 +238,9 @@ foretold = prediction.predict(study, cells, method)
 run.figure("prediction", prediction.prediction_figure, foretold.rows)
 for name, value in prediction.prediction_numbers(foretold).items():
     run.number(name, value)
-print(f"{foretold.verdict} the baseline: {plain(foretold.gain)} on {len(foretold.rows)} cells")
+print(
+    f"against the baseline: {foretold.verdict}, gain {plain(foretold.gain)} on {len(foretold.rows)} cells"
+)
 prediction.prediction_frame(foretold)
 
 # %% [markdown]
