@@ -33,6 +33,11 @@ def cache_dir() -> Path:
     return path
 
 
+def shadows(path: Path, built_in: Path) -> bool:
+    """Is `built_in` there and another file than `path`? Under one name, their results would share a folder."""
+    return built_in.is_file() and not built_in.samefile(path)
+
+
 def pair_name(source: str, target: str) -> str:
     """Folder name of a directed pair: `source--target`."""
     return f"{slug(source)}--{slug(target)}"

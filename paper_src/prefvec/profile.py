@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from prefvec.errors import ConfigError
-from prefvec.paths import CONFIG
+from prefvec.paths import CONFIG, shadows
 
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"  # of a profile, and so of its folder of results
 SOME_TRAITS = ("diagnostics", "judge", "black_box")  # parts of a profile with traits of their own
@@ -238,7 +238,7 @@ def load_profile(name: str) -> Profile:
         except ConfigError as error:
             raise ConfigError(f"profile {path}: {error}") from error
     built_in = CONFIG / f"{profile.name}.yaml"
-    if built_in.is_file() and not built_in.samefile(path):
+    if shadows(path, built_in):
         raise ConfigError(
             f"profile {path}: name: '{profile.name}' is taken by {built_in.name} of config/, whose results "
             "it would replace: choose another"

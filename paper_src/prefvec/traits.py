@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from prefvec.errors import TraitError
 from prefvec.models.prompt import Example
 from prefvec.models.registry import first_problem
-from prefvec.paths import DATA
+from prefvec.paths import DATA, shadows
 from prefvec.store import canonical_hash
 
 TRAITS = DATA / "traits"
@@ -167,8 +167,7 @@ def _trait(path: Path, text: str) -> Trait:
         trait = Trait(**raw)
     except (ValidationError, TypeError) as error:
         raise TraitError(f"trait file {path}: {first_problem(error)}") from error
-    built_in = TRAITS / f"{trait.name}.yaml"
-    if built_in.is_file() and not built_in.samefile(path):
+    if shadows(path, TRAITS / f"{trait.name}.yaml"):
         raise TraitError(
             f"trait file {path}: name: '{trait.name}' is a built-in trait, whose results it would replace: "
             "choose another"

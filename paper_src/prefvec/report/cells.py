@@ -156,6 +156,11 @@ def sound(cells: pd.DataFrame) -> np.ndarray:
     )
 
 
+def defined(cells: pd.DataFrame, method: str) -> pd.DataFrame:
+    """The cells in which a method has an efficiency."""
+    return cells[np.isfinite([e.value for e in cells[method]])]
+
+
 def bounded(cells: pd.DataFrame, method: str) -> np.ndarray:
     """A method's efficiencies `[cells]`, within ± `BOUND`; NaN where unknown."""
     return np.clip(np.array([e.value for e in cells[method]], float), -BOUND, BOUND)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.patches import Rectangle
 
-from prefvec.report.cells import NO_EFFECT, SHOWN, arrow, why
+from prefvec.report.cells import NO_EFFECT, SHOWN, arrow, defined, why
 from prefvec.report.choice import mean_efficiency
 from prefvec.report.figures import WIDTH, label
 from prefvec.report.verdicts import succeeded
@@ -234,8 +234,7 @@ def _pairs(cells: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _with_values(cells: pd.DataFrame, method: str) -> list[str]:
     """Traits with a value of a method in some cell; all if there is none."""
-    known = cells[np.isfinite([e.value for e in cells[method]])]
-    return list(dict.fromkeys(known.trait)) or list(dict.fromkeys(cells.trait))
+    return list(dict.fromkeys(defined(cells, method).trait)) or list(dict.fromkeys(cells.trait))
 
 
 def _reason(cell: dict, method: str) -> str:

@@ -15,6 +15,7 @@ from prefvec.report.cells import (
     SHOWN,
     Gathered,
     arrow,
+    defined,
     pair_folder,
     short,
     why,
@@ -47,8 +48,7 @@ def pair_tables(cells: pd.DataFrame, method: str) -> dict[str, pd.DataFrame]:
     """For LaTeX, by name: `pairs`, the chosen map beside both plain ridge maps and direct writing;
     `pair_controls`, the same map beside its controls, what doing nothing amounts to, and the share of
     answers that the own vector breaks. Cells with a value alone."""
-    known = cells[np.isfinite([e.value for e in cells[method]])]
-    table = _pairs(known, method, interval_text)
+    table = _pairs(defined(cells, method), method, interval_text)
     maps = ["pair", "trait", *(label(m) for m in dict.fromkeys((method, *BESIDE)))]
     controls = [c for c in table if c not in maps]
     first = ["pair", "trait", label(method)]
